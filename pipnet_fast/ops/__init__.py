@@ -1,0 +1,19 @@
+"""The operations, each with one name on every floor: here the reference and the public function,
+in ``pipnet_fast.kernels`` the Triton kernel, in ``csrc/`` the C++ one. Shapes and units: ``ops/types.py``.
+"""
+
+from pipnet_fast.ops._backends import Backend, backends
+from pipnet_fast.ops.decode import decode
+from pipnet_fast.ops.head_decode import head_decode
+from pipnet_fast.ops.types import HeadMaps, HeadWeights, Landmarks, pack_head
+
+__all__ = [
+    "Backend",
+    "HeadMaps",
+    "HeadWeights",
+    "Landmarks",
+    "backends",
+    "decode",
+    "head_decode",
+    "pack_head",
+]

@@ -1,0 +1,76 @@
+"""What both operations share around the votes: the winner's rule, the merge, and the checks of the table."""
+
+import torch
+from torch import Tensor
+
+# The compiled kernels carry the winning cell as a float32 beside its score, exact up to here.
+MAX_CELLS = 1 << 24
+
+
+def winning_cells(score: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and flat indices (B, N) of the winning cells of a score map (B, N, H, W).
+
+    The first of equal scores wins. A NaN counts as minus infinity, so it never wins over a number.
+    """
+    flat = score.flatten(2)
+    flat = torch.where(flat.isnan(), -torch.inf, flat)
+    cell = flat.argmax(dim=2)
+    return flat.gather(2, cell.unsqueeze(2)).squeeze(2), cell
+
+
+def merge_votes(
+    votes: Tensor, cell: Tensor, grid: tuple[int, int], starts: Tensor, sources: Tensor, weights: Tensor
+) -> Tensor:
+    """Merge votes (B, N, 1 + K, 2), in cells from the corner of the voter's own cell (B, N), into (B, N, 2) frac."""
+    height, width = grid
+    corner = torch.stack((cell % width, cell // width), dim=2).to(votes.dtype)
+    votes = (votes + corner.unsqueeze(2)).flatten(1, 2)
+    rows = torch.repeat_interleave(starts.diff(), output_size=sources.numel())
+    weighted = votes[:, sources] * weights.to(votes.dtype).unsqueeze(1)
+    points = votes.new_zeros(votes.shape[0], starts.numel() - 1, 2).index_add(1, rows, weighted)
+    return points / points.new_tensor([width, height])
+
+
+def result_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 stays; everything else is computed and returned in float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def check_table(
+    operation: str,
+    num_landmarks: int,
+    num_neighbors: int,
+    starts: Tensor,
+    sources: Tensor,
+    weights: Tensor,
+    like: Tensor,
+) -> None:
+    """Check that a neighbor table's tensors fit N, K and the device of ``like``."""
+    votes = num_landmarks * (1 + num_neighbors)
+    for name, tensor, size, dtype in (
+        ("starts", starts, num_landmarks + 1, torch.int32),
+        ("sources", sources, votes, torch.int32),
+        ("weights", weights, votes, torch.float32),
+    ):
+        if tensor.shape != (size,) or tensor.dtype != dtype:
+            raise ValueError(
+                f"{operation}: table: expected {name} of shape ({size},) and {dtype} for N={num_landmarks}, "
+                f"K={num_neighbors}, got {tuple(tensor.shape)} and {tensor.dtype}"
+            )
+        if tensor.device != like.device:
+            raise ValueError(f"{operation}: table: expected {name} on {like.device}, got {tensor.device}")
+
+
+def check_grid(operation: str, argument: str, height: int, width: int) -> None:
+    """Check that a grid has a cell and not too many of them."""
+    if height < 1 or width < 1 or height * width > MAX_CELLS:
+        raise ValueError(f"{operation}: {argument}: expected a grid of 1 to {MAX_CELLS} cells, got {height}x{width}")
+
+
+def reject_nan(operation: str, score: Tensor) -> None:
+    """Raise if a score map (B, N, H, W) holds a NaN; the fast backends do not look."""
+    if score.isnan().any():
+        image, landmark, y, x = score.isnan().nonzero()[0].tolist()
+        raise ValueError(
+            f"{operation}: expected scores without NaN, got one at image {image}, landmark {landmark}, cell ({x}, {y})"
+        )

@@ -1,0 +1,227 @@
+"""Backbone features to landmarks: the head's five 1x1 convolutions and their decoding as one operation.
+
+    score[n]   = score_weight[n] . features + score_bias[n]            for every cell
+    cell(n)    = argmax of score[n]                                    first index of equal scores
+    vote(n, v) = corner of cell(n) + vote_weight[n, 2v : 2v + 2] . features at cell(n) + vote_bias
+    point(n)   = sum of weight * vote over row n of the table, divided by (W, H)
+
+The same numbers as five dense convolutions and ``decode``, but the votes are computed at one cell only:
+N * (H * W + 2 + 2K) rows instead of N * H * W * (3 + 2K), and no map is written.
+"""
+
+import torch
+from torch import Tensor
+
+from pipnet_fast.neighbors import NeighborTable
+from pipnet_fast.ops._backends import Backend, choose
+from pipnet_fast.ops._merge import (
+    check_grid,
+    check_table,
+    merge_votes,
+    reject_nan,
+    result_dtype,
+    winning_cells,
+)
+from pipnet_fast.ops.types import CPU_PANEL, HeadWeights, Landmarks
+
+Result = tuple[Tensor, Tensor]
+
+
+def score_map(features: Tensor, score_weight: Tensor, score_bias: Tensor, num_landmarks: int) -> Tensor:
+    """The dense score map (B, N, H, W) of packed score rows."""
+    rows = score_weight.transpose(1, 2).flatten(0, 1)[:num_landmarks]
+    scores = torch.einsum("nc,bchw->bnhw", rows, features)
+    return scores + score_bias[:num_landmarks].view(-1, 1, 1)
+
+
+def reference(
+    features: Tensor,
+    score_weight: Tensor,
+    score_bias: Tensor,
+    vote_weight: Tensor,
+    vote_bias: Tensor,
+    starts: Tensor,
+    sources: Tensor,
+    weights: Tensor,
+) -> Result:
+    """The operation in plain torch: what the other backends are held against."""
+    head = HeadWeights(score_weight, score_bias, vote_weight, vote_bias)
+    _check(features, head, starts, sources, weights)
+    dtype = result_dtype(features.dtype)
+    features, head = features.to(dtype), HeadWeights(*(t.to(dtype) for t in head))
+    batch, channels, height, width = features.shape
+
+    score = score_map(features, head.score_weight, head.score_bias, head.num_landmarks)
+    best, cell = winning_cells(score)
+    columns = features.flatten(2).gather(2, cell.unsqueeze(1).expand(-1, channels, -1))
+    votes = torch.einsum("nrc,bcn->bnr", head.vote_weight, columns) + head.vote_bias
+    votes = votes.view(batch, head.num_landmarks, 1 + head.num_neighbors, 2)
+    return merge_votes(votes, cell, (height, width), starts, sources, weights), best
+
+
+_op = torch.library.custom_op("pipnet_fast::head_decode", reference, mutates_args=())
+
+
+@_op.register_fake
+def _fake(
+    features: Tensor,
+    score_weight: Tensor,
+    score_bias: Tensor,
+    vote_weight: Tensor,
+    vote_bias: Tensor,
+    starts: Tensor,
+    sources: Tensor,
+    weights: Tensor,
+) -> Result:
+    _check(features, HeadWeights(score_weight, score_bias, vote_weight, vote_bias), starts, sources, weights)
+    return _empty_result(features, vote_weight.shape[0])
+
+
+@_op.register_kernel("cpu")
+def _cpu(features: Tensor, *rest: Tensor) -> Result:
+    return (_cpp if choose("head_decode", "auto", features) == "cpp" else reference)(features, *rest)
+
+
+@_op.register_kernel("cuda")
+def _cuda(features: Tensor, *rest: Tensor) -> Result:
+    return (_triton if choose("head_decode", "auto", features) == "triton" else reference)(features, *rest)
+
+
+def _cpp(
+    features: Tensor,
+    score_weight: Tensor,
+    score_bias: Tensor,
+    vote_weight: Tensor,
+    vote_bias: Tensor,
+    starts: Tensor,
+    sources: Tensor,
+    weights: Tensor,
+) -> Result:
+    from pipnet_fast import _C
+
+    head = HeadWeights(score_weight, score_bias, vote_weight, vote_bias)
+    _check(features, head, starts, sources, weights)
+    if score_weight.shape[2] != CPU_PANEL:
+        raise ValueError(
+            f"head_decode: head: expected score rows in panels of {CPU_PANEL} on the CPU, got "
+            f"{score_weight.shape[2]}; pack the head on the CPU"
+        )
+    points, scores = _empty_result(features, head.num_landmarks)
+    # Kept until the call returns: the extension sees addresses only.
+    packed = [t.contiguous() for t in (*head, starts, sources, weights)]
+    _C.head_decode(
+        features.data_ptr(),
+        features.stride(),
+        (*features.shape, head.num_landmarks, head.num_neighbors),
+        [t.data_ptr() for t in packed],
+        points.data_ptr(),
+        scores.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return points, scores
+
+
+def _triton(
+    features: Tensor,
+    score_weight: Tensor,
+    score_bias: Tensor,
+    vote_weight: Tensor,
+    vote_bias: Tensor,
+    starts: Tensor,
+    sources: Tensor,
+    weights: Tensor,
+) -> Result:
+    from pipnet_fast.kernels.head_decode import head_decode as launch
+
+    head = HeadWeights(score_weight, score_bias, vote_weight, vote_bias)
+    _check(features, head, starts, sources, weights)
+    points, scores = _empty_result(features, head.num_landmarks)
+    head = HeadWeights(*(t.contiguous() for t in head))
+    launch(features, *head, starts.contiguous(), sources.contiguous(), weights.contiguous(), points, scores)
+    return points, scores
+
+
+def _empty_result(features: Tensor, num_landmarks: int) -> Result:
+    batch, dtype = features.shape[0], result_dtype(features.dtype)
+    points = features.new_empty(batch, num_landmarks, 2, dtype=dtype)
+    return points, features.new_empty(batch, num_landmarks, dtype=dtype)
+
+
+def _check(features: Tensor, head: HeadWeights, starts: Tensor, sources: Tensor, weights: Tensor) -> None:
+    if head.vote_weight.ndim != 3 or head.vote_weight.shape[1] < 2 or head.vote_weight.shape[1] % 2:
+        raise ValueError(
+            f"head_decode: head: expected vote_weight of shape (N, 2 + 2K, C), got {tuple(head.vote_weight.shape)}"
+        )
+    landmarks, rows, channels = head.vote_weight.shape
+    if features.ndim != 4 or features.shape[1] != channels or not features.is_floating_point():
+        raise ValueError(
+            f"head_decode: features: expected floating-point (B, {channels}, H, W) for this head, got "
+            f"{tuple(features.shape)} {features.dtype}"
+        )
+    if landmarks < 1 or channels < 1:
+        raise ValueError(f"head_decode: head: expected N >= 1 and C >= 1, got N={landmarks}, C={channels}")
+    check_grid("head_decode", "features", features.shape[2], features.shape[3])
+    panel = head.score_weight.shape[2] if head.score_weight.ndim == 3 else 0
+    panels = -(-landmarks // panel) if panel else 0
+    for name, got, shape in (
+        ("score_weight", head.score_weight, (panels, channels, panel)),
+        ("score_bias", head.score_bias, (panels * panel,)),
+        ("vote_bias", head.vote_bias, (landmarks, rows)),
+        ("vote_weight", head.vote_weight, (landmarks, rows, channels)),
+    ):
+        if got.shape != shape or not panels:
+            raise ValueError(
+                f"head_decode: head: expected {name} of shape {shape} for N={landmarks}, C={channels}, "
+                f"got {tuple(got.shape)}"
+            )
+        if got.dtype != features.dtype or got.device != features.device:
+            raise ValueError(
+                f"head_decode: head: expected {name} in {features.dtype} on {features.device} as the features, "
+                f"got {got.dtype} on {got.device}"
+            )
+    check_table("head_decode", landmarks, rows // 2 - 1, starts, sources, weights, features)
+
+
+def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backend: Backend = "auto") -> Landmarks:
+    """Landmarks straight from backbone features, without writing the head's maps. For inference only.
+
+    Args:
+        features: (B, C, H, W), B >= 0, any strides; channels-last is the fast path.
+        head: packed weights, ``model.head``, of the same dtype and device.
+        table: the neighbor table for the same N and K.
+        backend: ``"auto"``, or one of ``backends()``, which then runs or raises. ``"cpp"`` takes float32 on
+            the CPU, ``"triton"`` float32, float16 and bfloat16 on CUDA (sums in float32 always),
+            ``"reference"`` any of these and float64.
+
+    Returns:
+        Landmarks: points (B, N, 2) in fractions of the crop, not clamped, and the winning scores (B, N);
+        float32 whatever the features are (float64 for float64 features).
+
+    Raises:
+        TypeError, ValueError: shapes, dtypes or devices that do not fit; NaN scores, where the reference runs.
+            The compiled backends count a NaN score as minus infinity instead of looking for it.
+        RuntimeError: a backend asked for by name is not present.
+
+    Not promised: the same winner on two backends when two scores differ by rounding only.
+    """
+    if not isinstance(features, Tensor):
+        raise TypeError(f"head_decode: features: expected a tensor, got {type(features).__name__}")
+    if not isinstance(head, HeadWeights):
+        raise TypeError(f"head_decode: head: expected HeadWeights (model.head), got {type(head).__name__}")
+    if not isinstance(table, NeighborTable):
+        raise TypeError(f"head_decode: table: expected a NeighborTable, got {type(table).__name__}")
+    table = table.to(features.device)
+    args = (features.detach(), *head, table.starts, table.sources, table.weights)
+    if torch.compiler.is_compiling() and backend == "auto":
+        return Landmarks(*_op(*args))
+    chosen = choose("head_decode", backend, features)
+    if chosen == "reference":
+        result = reference(*args)
+        if not torch.compiler.is_compiling():
+            dtype = result_dtype(features.dtype)
+            rows, bias = head.score_weight.to(dtype), head.score_bias.to(dtype)
+            reject_nan("head_decode", score_map(features.detach().to(dtype), rows, bias, head.num_landmarks))
+        return Landmarks(*result)
+    if chosen == "triton" and features.device.type == "cpu":
+        return Landmarks(*_triton(*args))
+    return Landmarks(*_op(*args))
