@@ -1,0 +1,92 @@
+// The Python module pipnet_fast._C. Tensors come as addresses: pipnet_fast/ops checks shapes, dtypes and devices
+// and keeps the memory alive; what only the values can tell, the merge table's indices, is checked here.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "cpu.h"
+#include "decode.h"
+#include "head_decode.h"
+
+namespace py = pybind11;
+
+namespace {
+
+template <class T>
+T* pointer(std::uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+void check_table(const pipnet::MergeTable& table, std::int64_t landmarks, std::int64_t neighbors) {
+  const std::int64_t votes = landmarks * (1 + neighbors);
+  bool good = table.starts[0] == 0 && table.starts[landmarks] == votes;
+  for (std::int64_t n = 0; n < landmarks; ++n) good &= table.starts[n] <= table.starts[n + 1];
+  for (std::int64_t i = 0; i < votes; ++i) good &= table.sources[i] >= 0 && table.sources[i] < votes;
+  if (!good) {
+    throw std::invalid_argument("table: expected increasing starts from 0 to " + std::to_string(votes) +
+                                " and sources below it");
+  }
+}
+
+void decode(const std::array<std::uintptr_t, 5>& maps, const std::array<pipnet::Strides, 5>& strides,
+            const std::array<std::int64_t, 5>& shape, const std::array<std::uintptr_t, 3>& table,
+            std::uintptr_t points, std::uintptr_t scores, int threads) {
+  pipnet::DecodeArgs args{};
+  args.batch = shape[0], args.landmarks = shape[1], args.neighbors = shape[2];
+  args.grid = {shape[3], shape[4]};
+  for (std::size_t i = 0; i < maps.size(); ++i) args.maps[i] = pointer<const float>(maps[i]);
+  args.strides = strides;
+  args.table = {pointer<const std::int32_t>(table[0]), pointer<const std::int32_t>(table[1]),
+                pointer<const float>(table[2])};
+  args.points = pointer<float>(points);
+  args.scores = pointer<float>(scores);
+  check_table(args.table, args.landmarks, args.neighbors);
+  py::gil_scoped_release release;
+  pipnet::decode(args, threads);
+}
+
+void head_decode(std::uintptr_t features, const pipnet::Strides& strides, const std::array<std::int64_t, 6>& shape,
+                 const std::array<std::uintptr_t, 7>& packed, std::uintptr_t points, std::uintptr_t scores,
+                 int threads) {
+  pipnet::HeadDecodeArgs args{};
+  args.batch = shape[0], args.channels = shape[1];
+  args.grid = {shape[2], shape[3]};
+  args.landmarks = shape[4], args.neighbors = shape[5];
+  args.features = pointer<const float>(features);
+  args.strides = strides;
+  args.score_weight = pointer<const float>(packed[0]);
+  args.score_bias = pointer<const float>(packed[1]);
+  args.vote_weight = pointer<const float>(packed[2]);
+  args.vote_bias = pointer<const float>(packed[3]);
+  args.table = {pointer<const std::int32_t>(packed[4]), pointer<const std::int32_t>(packed[5]),
+                pointer<const float>(packed[6])};
+  args.points = pointer<float>(points);
+  args.scores = pointer<float>(scores);
+  check_table(args.table, args.landmarks, args.neighbors);
+  py::gil_scoped_release release;
+  pipnet::head_decode(args, threads);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
+  m.doc() = "C++ backend of pipnet_fast; call it through pipnet_fast.ops, which checks what is only stated here.";
+  m.def("decode", &decode, py::arg("maps"), py::arg("strides"), py::arg("shape"), py::arg("table"), py::arg("points"),
+        py::arg("scores"), py::arg("threads"),
+        "Decode float32 maps at these addresses; shape is (B, N, K, H, W), strides count elements.");
+  m.def("head_decode", &head_decode, py::arg("features"), py::arg("strides"), py::arg("shape"), py::arg("packed"),
+        py::arg("points"), py::arg("scores"), py::arg("threads"),
+        "Fused head and decoding; shape is (B, C, H, W, N, K), packed the head's four tensors and the table's three.");
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (pipnet::Isa isa : pipnet::available_isas()) names.emplace_back(pipnet::isa_name(isa));
+    return names;
+  }, "Instruction sets that this CPU can run, the best last.");
+  m.def("isa", [] { return std::string(pipnet::isa_name(pipnet::current_isa())); }, "The instruction set in use.");
+  m.def("use_isa", &pipnet::use_isa, py::arg("name"),
+        "Switch the whole process to an instruction set, for tests and benchmarks.");
+}

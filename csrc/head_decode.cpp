@@ -1,0 +1,41 @@
+#include "head_decode.h"
+
+#include "cpu.h"
+#include "merge.h"
+#include "parallel.h"
+#include "workspace.h"
+
+namespace pipnet {
+namespace {
+
+HeadDecodePanels* implementation() {
+  switch (current_isa()) {
+#if defined(PIPNET_WITH_NEON)
+    case Isa::neon: return head_decode_panels_neon;
+#endif
+#if defined(PIPNET_WITH_AVX2)
+    case Isa::avx2: return head_decode_panels_avx2;
+    case Isa::avx512: return head_decode_panels_avx512;
+#endif
+    default: return head_decode_panels_scalar;
+  }
+}
+
+}  // namespace
+
+void head_decode(HeadDecodeArgs args, int threads) {
+  threads = threads < 1 ? 1 : threads;
+  const std::int64_t votes_per_image = args.landmarks * (1 + args.neighbors) * 2;
+  args.votes = workspace(static_cast<std::size_t>(args.batch * votes_per_image + threads * args.channels));
+  args.columns = args.votes + args.batch * votes_per_image;
+  HeadDecodePanels* const run = implementation();
+  parallel_for(args.panels(), threads, [&](std::int64_t begin, std::int64_t end, int thread) {
+    run(args, begin, end, thread);
+  });
+  for (std::int64_t b = 0; b < args.batch; ++b) {
+    merge_votes(args.table, args.grid, args.landmarks, args.votes + b * votes_per_image,
+                args.points + b * args.landmarks * 2);
+  }
+}
+
+}  // namespace pipnet

@@ -1,0 +1,10 @@
+#include "simd/neon.h"
+
+// The body uses the instruction set included above.
+#include "head_decode_body.h"
+
+namespace pipnet {
+
+void head_decode_panels_neon(const HeadDecodeArgs& args, std::int64_t begin, std::int64_t end, int thread) { head_decode_panels(args, begin, end, thread); }
+
+}  // namespace pipnet

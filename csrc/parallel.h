@@ -1,0 +1,15 @@
+// Splitting a loop over a small pool of threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace pipnet {
+
+// Calls body(begin, end, thread) for parts of [0, count) on up to `threads` threads, the caller's included, and
+// returns when all are done. `thread` is below `threads` and no two parts that run at once share it.
+// While another call holds the pool, everything runs on the caller's thread. `body` must not throw.
+void parallel_for(std::int64_t count, int threads,
+                  const std::function<void(std::int64_t, std::int64_t, int)>& body);
+
+}  // namespace pipnet

@@ -1,0 +1,23 @@
+from collections.abc import Sequence
+
+def decode(
+    maps: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    shape: Sequence[int],
+    table: Sequence[int],
+    points: int,
+    scores: int,
+    threads: int,
+) -> None: ...
+def head_decode(
+    features: int,
+    strides: Sequence[int],
+    shape: Sequence[int],
+    packed: Sequence[int],
+    points: int,
+    scores: int,
+    threads: int,
+) -> None: ...
+def isas() -> list[str]: ...
+def isa() -> str: ...
+def use_isa(name: str) -> None: ...
