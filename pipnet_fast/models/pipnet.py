@@ -1,0 +1,242 @@
+"""PIPNet: a backbone and five 1x1 convolutions on its low-resolution grid (sections 3.1 and 3.2)."""
+
+import os
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipnet_fast.backbones import create_backbone
+from pipnet_fast.crop import CropRule
+from pipnet_fast.layouts import MeanShape, load_mean_shape
+from pipnet_fast.neighbors import Merge, NeighborTable, cap_num_neighbors, neighbor_table
+from pipnet_fast.ops import HeadMaps, HeadWeights, Landmarks, head_decode, pack_head
+
+# A model file says how large its crops are; it may not ask for all the memory there is.
+MAX_INPUT_SIZE = 4096
+# The head's layers as the official network names them, in the order of HeadMaps.
+HEAD_LAYERS = ("cls_layer", "x_layer", "y_layer", "nb_x_layer", "nb_y_layer")
+
+
+@dataclass(frozen=True)
+class PIPNetConfig:
+    """What a PIPNet is built from, besides its weights and its mean shape; travels inside model files."""
+
+    backbone: str = "resnet18"
+    num_landmarks: int = 98
+    num_neighbors: int = 10
+    stride: int = 32
+    input_size: int = 256
+    width: float = 1.0
+    merge: Merge = "mean"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+class PIPNet(nn.Module):
+    """Facial landmarks from a crop of a face.
+
+    Stages of the backbone and the layers of the head are direct children under the official network's names,
+    so its state dicts load unchanged, in both directions.
+
+    Args:
+        backbone: "resnet18", "resnet50", "resnet101", "mobilenet_v2" or "mobilenet_v3".
+        num_landmarks: N >= 1.
+        num_neighbors: K >= 0; more than N - 1 is cut with a warning. K = 0 leaves the neighbor layers out.
+        stride: input pixels per grid cell, 16, 32, 64 or 128 (section 4.2.1).
+        input_size: side of the square crop in px, a multiple of the stride. The network takes any multiple;
+            this one is what crops are resampled to.
+        mean_shape: a layout's name, a text file or (N, 2) coordinates; needed by ``predict`` when K > 0.
+        width: channel multiplier of the ResNets.
+        merge: how neighbors' votes are merged, "mean" (the paper) or "official" (the official code's padding).
+        weights: None, "imagenet" or the path of ImageNet weights, for the backbone.
+        crop: how crops follow from face boxes.
+
+    Raises:
+        ValueError: an argument out of its range, or a mean shape of another N.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        num_landmarks: int = 98,
+        num_neighbors: int = 10,
+        stride: int = 32,
+        input_size: int = 256,
+        mean_shape: Any = None,
+        *,
+        width: float = 1.0,
+        merge: Merge = "mean",
+        weights: str | os.PathLike[str] | None = None,
+        crop: CropRule | None = None,
+    ) -> None:
+        """See the class."""
+        super().__init__()
+        _require_int("num_landmarks", num_landmarks, 1)
+        num_neighbors = cap_num_neighbors(num_neighbors, num_landmarks)
+        trunk = create_backbone(backbone, stride, width, weights)
+        _require_int("input_size", input_size, stride)
+        if input_size % stride or input_size > MAX_INPUT_SIZE:
+            raise ValueError(
+                f"PIPNet: input_size: expected a multiple of the stride {stride} up to {MAX_INPUT_SIZE}, "
+                f"got {input_size}"
+            )
+        self.config = PIPNetConfig(backbone, num_landmarks, num_neighbors, stride, input_size, float(width), merge)
+        self.crop = crop or CropRule()
+        self.mean_shape: MeanShape | None = None
+        self._table: NeighborTable | None = None
+        if mean_shape is not None or num_neighbors == 0:
+            self.with_mean_shape(np.zeros((num_landmarks, 2)) if mean_shape is None else mean_shape)
+
+        self._stages = [name for name, _ in trunk.named_children()]
+        for name, stage in trunk.named_children():
+            self.add_module(name, stage)
+        rows = (num_landmarks,) * 3 + (num_landmarks * num_neighbors,) * 2
+        for name, out_channels in zip(HEAD_LAYERS, rows, strict=True):
+            if out_channels:
+                layer = nn.Conv2d(trunk.out_channels, out_channels, kernel_size=1)
+                nn.init.normal_(layer.weight, std=0.001)
+                nn.init.zeros_(layer.get_parameter("bias"))
+                self.add_module(name, layer)
+        self._packed: _PackedHead | None = None
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The backbone: (B, 3, H, W) normalized RGB to (B, C, H / stride, W / stride)."""
+        for name in self._stages:
+            x = getattr(self, name)(x)
+        return x
+
+    def forward(self, x: Tensor) -> HeadMaps:
+        """The five dense maps, for training and for those who decode themselves.
+
+        Args:
+            x: (B, 3, H, W) RGB crops normalized with the ImageNet mean and deviation; H and W multiples of
+                the stride.
+        """
+        self._check_input(x)
+        features = self.forward_features(x)
+        maps = [getattr(self, name)(features) for name in HEAD_LAYERS if hasattr(self, name)]
+        if self.config.num_neighbors == 0:
+            empty = maps[0].new_empty(maps[0].shape[0], 0, *maps[0].shape[2:])
+            maps += [empty, empty.clone()]
+        return HeadMaps(*maps)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Landmarks:
+        """Landmarks by the fused head: the same as decoding ``forward``, without its maps.
+
+        Like ``forward``, it follows the module's mode: call ``eval()`` first, or BatchNorm uses the batch.
+
+        Args:
+            x: as for ``forward``; B may be 0.
+
+        Returns:
+            Landmarks: points (B, N, 2) in fractions of the crop and scores (B, N).
+
+        Raises:
+            ValueError: a bad input, or a model that was built without a mean shape.
+        """
+        self._check_input(x)
+        return head_decode(self.forward_features(x), self.head, self.table)
+
+    @property
+    def table(self) -> NeighborTable:
+        """The neighbor table, on the model's device."""
+        if self._table is None:
+            raise ValueError(
+                "PIPNet: mean_shape: the neighbors' votes cannot be merged without it; build the model with "
+                "mean_shape=<name or (N, 2) array>, or with num_neighbors=0"
+            )
+        return self._table.to(self.get_parameter("cls_layer.weight").device)
+
+    @property
+    def head(self) -> HeadWeights:
+        """The head's weights, packed for ``head_decode``; kept until they change.
+
+        Writes through ``.data`` leave no trace that could be noticed; after such, in eval mode, switch the
+        mode once (``model.train().eval()``) to pack anew.
+        """
+        names = [name for name in HEAD_LAYERS if hasattr(self, name)]
+        weights = [self.get_parameter(f"{name}.weight") for name in names]
+        biases = [self.get_parameter(f"{name}.bias") for name in names]
+        if torch.compiler.is_compiling() or self.training or weights[0].is_inference():
+            return _pack(weights, biases)
+        packed = self._packed
+        if packed is None or not packed.fits(weights + biases):
+            packed = self._packed = _PackedHead(weights + biases, _pack(weights, biases))
+        return packed.head
+
+    def train(self, mode: bool = True) -> "PIPNet":
+        """Switch between training and evaluation, as every module; forgets the packed head."""
+        self._packed = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the packed head out of copies and pickles."""
+        return {**self.__dict__, "_packed": None}
+
+    def with_mean_shape(self, mean_shape: Any, merge: Merge | None = None) -> "PIPNet":
+        """Set the mean shape, and with it the neighbor table, in place.
+
+        Args:
+            mean_shape: a layout's name, a text file or (N, 2) coordinates.
+            merge: another merge than the model has.
+
+        Returns:
+            The model itself.
+        """
+        points = load_mean_shape(mean_shape)
+        if len(points) != self.config.num_landmarks:
+            raise ValueError(f"PIPNet: mean_shape: expected {self.config.num_landmarks} landmarks, got {len(points)}")
+        config = replace(self.config, merge=merge or self.config.merge)
+        self._table = neighbor_table(points, config.num_neighbors, config.merge)
+        self.mean_shape, self.config = points, config
+        return self
+
+    def _check_input(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"PIPNet: x: expected a tensor, got {type(x).__name__}")
+        stride = self.config.stride
+        if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
+            raise ValueError(f"PIPNet: x: expected floating-point (B, 3, H, W), got {tuple(x.shape)} {x.dtype}")
+        if x.shape[2] % stride or x.shape[3] % stride or x.shape[2] < stride or x.shape[3] < stride:
+            raise ValueError(
+                f"PIPNet: x: expected height and width to be multiples of the stride {stride} (equation 4), "
+                f"got {x.shape[2]}x{x.shape[3]}"
+            )
+
+
+class _PackedHead:
+    """A packed head and what it was packed from.
+
+    The aliases keep the old storage alive, so that another tensor cannot take its address and pass for it.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], head: HeadWeights) -> None:
+        self.aliases = [p.detach() for p in parameters]
+        self.versions = [p._version for p in parameters]
+        self.head = head
+
+    def fits(self, parameters: list[nn.Parameter]) -> bool:
+        return len(parameters) == len(self.aliases) and all(
+            p.data_ptr() == alias.data_ptr() and p._version == version and p.dtype == alias.dtype
+            for p, alias, version in zip(parameters, self.aliases, self.versions, strict=True)
+        )
+
+
+def _pack(weights: list[nn.Parameter], biases: list[nn.Parameter]) -> HeadWeights:
+    rows = [w.detach().flatten(1) for w in weights]
+    offsets = [b.detach() for b in biases]
+    if len(rows) == 3:  # K = 0
+        rows += [rows[0][:0]] * 2
+        offsets += [offsets[0][:0]] * 2
+    return pack_head(HeadMaps(*rows), HeadMaps(*offsets))
+
+
+def _require_int(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"PIPNet: {name}: expected an integer >= {least}, got {value!r}")
