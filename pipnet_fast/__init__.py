@@ -1,0 +1,30 @@
+"""Facial landmarks by PIPNet, with head and decoding as one fused operation."""
+
+from pipnet_fast import ops
+from pipnet_fast.crop import CropRule
+from pipnet_fast.engines import engines
+from pipnet_fast.models import PIPNet, load, load_official, save
+from pipnet_fast.neighbors import NeighborTable, neighbor_table
+from pipnet_fast.ops import HeadMaps, Landmarks
+from pipnet_fast.pipeline.detectors import HaarDetector, YuNetDetector
+from pipnet_fast.pipeline.faces import Faces
+from pipnet_fast.pipeline.landmarker import FaceLandmarker
+
+__all__ = [
+    "CropRule",
+    "FaceLandmarker",
+    "Faces",
+    "HaarDetector",
+    "HeadMaps",
+    "Landmarks",
+    "NeighborTable",
+    "PIPNet",
+    "YuNetDetector",
+    "engines",
+    "load",
+    "load_official",
+    "neighbor_table",
+    "ops",
+    "save",
+]
+__version__ = "0.1.0"

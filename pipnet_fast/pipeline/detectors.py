@@ -1,0 +1,157 @@
+"""Face detectors, each mapped to the same box style: tight about the 68 landmarks.
+
+A detector is any callable from an RGB image (h, w, 3) of uint8 to boxes (n, 4 or 5), x0, y0, x1, y1[, score].
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipnet_fast.crop import Image
+
+Detector = Callable[[Image], Any]
+Boxes = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BoxStyle:
+    """How a detector's box turns into the tight one, in shares of the detector's own width and height.
+
+    Attributes:
+        scale_x, scale_y: tight side / detector's side.
+        shift_x, shift_y: tight center - detector's center.
+    """
+
+    scale_x: float
+    scale_y: float
+    shift_x: float
+    shift_y: float
+
+    def to_tight(self, boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Tight boxes (n, 4), x0, y0, x1, y1, of the detector's (n, 4), x, y, width, height."""
+        x, y, width, height = boxes.T
+        center_x = x + width * (0.5 + self.shift_x)
+        center_y = y + height * (0.5 + self.shift_y)
+        half_x, half_y = width * self.scale_x / 2, height * self.scale_y / 2
+        return np.stack((center_x - half_x, center_y - half_y, center_x + half_x, center_y + half_y), axis=1)
+
+
+class HaarDetector:
+    """OpenCV 4's Haar cascade for frontal faces: it comes with OpenCV's wheels, so there is nothing to download.
+
+    Finds upright, roughly frontal faces of at least a twentieth of the image's longer side, and says nothing of how
+    sure it is: every score is 1.
+
+    Raises:
+        RuntimeError: an OpenCV without the cascade, as OpenCV 5 is.
+    """
+
+    # Medians over the tight boxes of faces in YouTube Faces frames; see bench/detector_boxes.py.
+    STYLE = BoxStyle(scale_x=0.75, scale_y=0.75, shift_x=0.0, shift_y=0.1)
+    CASCADE = "haarcascade_frontalface_default.xml"
+    # Larger images are searched at this length of their longer side.
+    MAX_SIDE = 1024
+
+    def __init__(self) -> None:
+        """See the class."""
+        folder = getattr(getattr(cv2, "data", None), "haarcascades", "")
+        self._file = os.path.join(folder, self.CASCADE)
+        if not hasattr(cv2, "CascadeClassifier") or not os.path.isfile(self._file):
+            raise RuntimeError(
+                f"detector 'haar': OpenCV {cv2.__version__} carries no Haar cascades; install "
+                "'opencv-python-headless<5', or use a YuNet file (\"yunet:PATH\"), a detector of your own, or boxes"
+            )
+        # A cascade keeps scratch memory of its own, so every thread has one.
+        self._local = threading.local()
+
+    def __call__(self, image: Image) -> Boxes:
+        """Tight face boxes (n, 5) of an RGB image, the largest first."""
+        if not hasattr(self._local, "cascade"):
+            self._local.cascade = cv2.CascadeClassifier(self._file)
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        longer = max(gray.shape)
+        scale = min(1.0, self.MAX_SIDE / longer)
+        if scale < 1:
+            gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        smallest = max(24, max(gray.shape) // 20)
+        found = self._local.cascade.detectMultiScale(
+            gray, scaleFactor=1.1, minNeighbors=5, minSize=(smallest, smallest)
+        )
+        return _tight(np.asarray(found, dtype=np.float64).reshape(-1, 4) / scale, self.STYLE, None)
+
+
+class YuNetDetector:
+    """YuNet (Wu et al. 2023) by ``cv2.FaceDetectorYN``, from its ONNX file; finds small and turned faces too.
+
+    Args:
+        path: the ONNX file, such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo.
+        score_threshold: least score of a face, 0..1.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a YuNet file, or a threshold out of its range.
+    """
+
+    # Medians over the tight boxes of faces in YouTube Faces frames; see bench/detector_boxes.py.
+    STYLE = BoxStyle(scale_x=1.0, scale_y=0.75, shift_x=0.0, shift_y=0.1)
+    MAX_SIDE = 1280
+
+    def __init__(self, path: str | os.PathLike[str], score_threshold: float = 0.7) -> None:
+        """See the class."""
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"no such YuNet file: {os.fspath(path)}")
+        if not 0 <= score_threshold <= 1:
+            raise ValueError(f"YuNetDetector: score_threshold: expected 0 to 1, got {score_threshold!r}")
+        self._path, self._threshold = os.fspath(path), score_threshold
+        self._local = threading.local()
+        self._network()
+
+    def __call__(self, image: Image) -> Boxes:
+        """Tight face boxes (n, 5) of an RGB image, the largest first."""
+        scale = min(1.0, self.MAX_SIDE / max(image.shape[:2]))
+        if scale < 1:
+            smaller = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            image = smaller.astype(np.uint8, copy=False)
+        network = self._network()
+        network.setInputSize((image.shape[1], image.shape[0]))
+        _, found = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        faces = np.zeros((0, 15)) if found is None else np.asarray(found, dtype=np.float64)
+        return _tight(faces[:, :4] / scale, self.STYLE, faces[:, 14])
+
+    def _network(self) -> Any:
+        if not hasattr(self._local, "network"):
+            try:
+                self._local.network = cv2.FaceDetectorYN.create(
+                    self._path, "", (320, 320), score_threshold=self._threshold
+                )
+            except cv2.error as error:
+                raise ValueError(f"{self._path}: not a YuNet file that OpenCV can read: {error.err}") from None
+        return self._local.network
+
+
+def create_detector(detector: str | Detector | None) -> Detector | None:
+    """A detector by name, "auto", "haar" or "yunet:PATH"; a callable or None stays as it is."""
+    if detector is None or (callable(detector) and not isinstance(detector, str)):
+        return detector
+    if detector in ("auto", "haar"):
+        return HaarDetector()
+    if isinstance(detector, str) and detector.startswith("yunet:"):
+        return YuNetDetector(detector.removeprefix("yunet:"))
+    raise ValueError(
+        f'FaceLandmarker: detector: expected "auto", "haar", "yunet:PATH" (YuNet\'s ONNX file), a callable or None, '
+        f"got {detector!r}"
+    )
+
+
+def _tight(boxes: npt.NDArray[np.float64], style: BoxStyle, scores: npt.NDArray[np.float64] | None) -> Boxes:
+    tight = style.to_tight(boxes)
+    if scores is None:
+        scores = np.ones(len(tight))
+    order = np.argsort(-boxes[:, 2] * boxes[:, 3], kind="stable")
+    return np.concatenate((tight, scores[:, None]), axis=1)[order].astype(np.float32)

@@ -1,0 +1,51 @@
+"""Pictures of faces: landmarks and boxes drawn over the photo."""
+
+import cv2
+import numpy as np
+
+from pipnet_fast.crop import Floats, Image
+from pipnet_fast.pipeline.faces import Faces
+
+# RGB, told apart by most eyes (Okabe and Ito's palette), a face each, then from the start.
+COLORS = (
+    (0, 158, 115),
+    (230, 159, 0),
+    (86, 180, 233),
+    (204, 121, 167),
+    (213, 94, 0),
+    (240, 228, 66),
+    (0, 114, 178),
+)
+
+# OpenCV draws at fractions of a pixel when coordinates are given in these units.
+SHIFT = 4
+
+
+def draw_faces(image: Image, faces: Faces) -> Image:
+    """A copy of an RGB image (h, w, 3) with each face's landmarks and box in a color of its own."""
+    picture: Image = image.copy()
+    for index in range(len(faces)):
+        color = COLORS[index % len(COLORS)]
+        x0, y0, x1, y1 = faces.boxes[index, :4]
+        side = max(1.0, float(np.hypot(x1 - x0, y1 - y0)))
+        thickness = max(1, round(side / 300))
+        cv2.rectangle(picture, _fixed(x0, y0), _fixed(x1, y1), color, thickness, cv2.LINE_AA, SHIFT)
+        radius = max(1.0, side / 150) * 2**SHIFT
+        for x, y in faces.landmarks[index]:
+            cv2.circle(picture, _fixed(x, y), round(radius), color, cv2.FILLED, cv2.LINE_AA, SHIFT)
+    return picture
+
+
+def write_png(path: str, image: Image) -> None:
+    """Write an RGB image. Raises OSError where the file cannot be written."""
+    encoded, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise OSError(f"{path}: the picture could not be encoded")
+    with open(path, "wb") as file:
+        file.write(data.tobytes())
+
+
+def _fixed(x: float | Floats, y: float | Floats) -> tuple[int, int]:
+    """Continuous px to OpenCV's fixed point, which counts from the pixel centers; far-off points are kept near."""
+    fixed = (np.array([x, y], dtype=np.float64) - 0.5).clip(-1e5, 1e5) * 2**SHIFT
+    return round(float(fixed[0])), round(float(fixed[1]))

@@ -1,0 +1,100 @@
+"""Images at the door: what is accepted, and how it becomes RGB."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipnet_fast.crop import Image
+
+Color = Literal["bgr", "rgb"]
+
+# Of the ImageNet images that backbones are trained on, RGB, in units of 0..1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# OpenCV itself refuses files above 2^30 pixels; more than this is no photo.
+MAX_PIXELS = 1 << 28
+
+
+class ImageError(ValueError):
+    """An image file that cannot be read."""
+
+
+def check_color(color: str) -> None:
+    """Raise unless ``color`` is one of the channel orders there are."""
+    if color not in get_args(Color):
+        raise ValueError(f"color: expected one of {get_args(Color)}, got {color!r}")
+
+
+def as_rgb(image: Any, color: Color, operation: str = "FaceLandmarker") -> Image:
+    """Return an image as contiguous uint8 RGB (h, w, 3).
+
+    Args:
+        image: a path, or an array of uint8: (h, w, 3) or (h, w, 4) in the order of ``color``, a fourth
+            channel, alpha, being dropped; or gray, (h, w) or (h, w, 1). Files may hold what OpenCV reads, are
+            turned as their EXIF orientation says, and ``color`` does not matter for them.
+        color: channel order of arrays.
+        operation: whose argument it is, for messages.
+
+    Raises:
+        ImageError: a file that is missing or no image.
+        TypeError: no array, or not of uint8.
+        ValueError: an array of another shape, an empty or a gigantic one.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_rgb(image)
+    if isinstance(image, Tensor):
+        raise TypeError(
+            f"{operation}: image: expected a NumPy array or a path, got a torch tensor; pass image.cpu().numpy(), "
+            "uint8, height x width x channels"
+        )
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"{operation}: image: expected a NumPy array (h, w, 3) of uint8 or a path, got {type(image).__name__}"
+            + ('; pass numpy.asarray(image.convert("RGB")) with color="rgb"' if hasattr(image, "convert") else "")
+        )
+    if image.dtype != np.uint8:
+        hint = "; scale it to 0..255 and convert it" if np.issubdtype(image.dtype, np.floating) else ""
+        raise TypeError(f"{operation}: image: expected uint8 values 0..255, got {image.dtype}{hint}")
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise ValueError(f"{operation}: image: expected (h, w, 3), (h, w, 4), (h, w, 1) or (h, w), got {image.shape}")
+    height, width = image.shape[:2]
+    if not 1 <= height * width <= MAX_PIXELS:
+        raise ValueError(f"{operation}: image: expected 1 to {MAX_PIXELS} pixels, got {height}x{width}")
+    if channels == 1:
+        return np.ascontiguousarray(np.repeat(image.reshape(height, width, 1), 3, axis=2))
+    rgb = image[:, :, :3] if color == "rgb" else image[:, :, 2::-1]
+    return np.ascontiguousarray(rgb)
+
+
+def read_rgb(path: str | os.PathLike[str]) -> Image:
+    """Read an image file as RGB (h, w, 3), turned as its EXIF orientation says.
+
+    Raises:
+        ImageError: missing, unreadable, or no image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{os.fspath(path)}: {error.strerror or error}") from None
+    try:
+        # Decoded from memory: OpenCV's own opening of files fails on some systems' names.
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error as error:
+        raise ImageError(f"{os.fspath(path)}: {error.err}") from None
+    if image is None:
+        raise ImageError(f"{os.fspath(path)}: not an image that OpenCV can read")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def normalize(crops: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Crops (B, H, W, 3) of uint8 RGB as the network takes them: (B, 3, H, W), channels-last in memory."""
+    mean = torch.tensor(IMAGENET_MEAN, device=crops.device) * 255
+    std = torch.tensor(IMAGENET_STD, device=crops.device) * 255
+    return ((crops.float() - mean) / std).to(dtype).permute(0, 3, 1, 2)

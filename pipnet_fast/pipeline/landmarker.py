@@ -1,0 +1,166 @@
+"""Photos in, faces out."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipnet_fast.crop import Image, warp
+from pipnet_fast.engines import require_engine
+from pipnet_fast.models import PIPNet, load
+from pipnet_fast.pipeline.detectors import Detector, create_detector
+from pipnet_fast.pipeline.faces import Faces
+from pipnet_fast.pipeline.images import Color, as_rgb, check_color, normalize
+from pipnet_fast.weights import default_model
+
+# Crops in one forward pass; more are taken in turns, so that memory stays bounded.
+MAX_FORWARD = 256
+
+
+class FaceLandmarker:
+    """Finds the landmarks of all faces in an image.
+
+    Instances share no state, and one instance may be called from many threads at once.
+
+    Args:
+        model: None for the model in the box, the path of a ``.safetensors`` model, or a ``PIPNet``, which is
+            then used as it is (moved to ``device``, in eval mode).
+        detector: "auto" or "haar" (OpenCV 4's own, nothing to download), "yunet:PATH" with the path of YuNet's
+            ONNX file, a callable that maps an RGB image (h, w, 3) of uint8 to tight face boxes (n, 4 or 5), or
+            None, when boxes are always given.
+        device: "auto" (CUDA where there is one), or a torch device.
+        engine: "auto", or one of ``engines()``.
+        color: channel order of images given as arrays, "bgr" (OpenCV's) or "rgb".
+
+    Raises:
+        ValueError, TypeError: an argument out of its range.
+        FileNotFoundError: no such model or detector file.
+        RuntimeError: a detector or device that is not present here.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | PIPNet | None = None,
+        detector: str | Detector | None = "auto",
+        device: str | torch.device = "auto",
+        engine: str = "auto",
+        color: Color = "bgr",
+    ) -> None:
+        """See the class."""
+        check_color(color)
+        self.color = color
+        self.engine = require_engine(engine)
+        self.detector = create_detector(detector)
+        self.device = _device(device)
+        if model is None:
+            model = default_model()
+        elif not isinstance(model, (str, os.PathLike, PIPNet)):
+            raise TypeError(f"FaceLandmarker: model: expected a path or a PIPNet, got {type(model).__name__}")
+        self.model = (model if isinstance(model, PIPNet) else load(model)).to(self.device).eval()
+        # Raises now, rather than at the first face, for a model without a mean shape.
+        _ = self.model.table
+
+    def __call__(self, image: Any, boxes: Any = None) -> Faces:
+        """Landmarks of the faces of one image.
+
+        Args:
+            image: an array of uint8 (h, w, 3), also gray or with alpha, or the path of an image file.
+            boxes: tight face boxes (n, 4 or 5), px: x0, y0, x1, y1 and optionally a score; without them the
+                detector looks for faces. Boxes may reach beyond the image.
+        """
+        return self.predict_batch([image], None if boxes is None else [boxes])[0]
+
+    def predict_batch(self, images: Sequence[Any], boxes: Sequence[Any] | None = None) -> list[Faces]:
+        """Landmarks of the faces of many images, all faces in one forward pass.
+
+        Args:
+            images: images as for a single call.
+            boxes: for each image its boxes, or None for the detector to find them.
+
+        Returns:
+            For each image its faces, in the order of its boxes.
+        """
+        if isinstance(images, (str, os.PathLike, np.ndarray)) or not isinstance(images, Sequence):
+            raise TypeError(f"FaceLandmarker: images: expected a list of images, got {type(images).__name__}")
+        if boxes is not None and len(boxes) != len(images):
+            raise ValueError(f"FaceLandmarker: boxes: expected {len(images)} entries, one an image, got {len(boxes)}")
+        found: list[npt.NDArray[np.float32]] = []
+        crops: list[Image] = []
+        affines: list[npt.NDArray[np.float64]] = []
+        rule, size = self.model.crop, self.model.config.input_size
+        for index, image in enumerate(images):
+            rgb = as_rgb(image, self.color)
+            given = None if boxes is None else boxes[index]
+            found.append(as_boxes(self._detect(rgb) if given is None else given))
+            for affine in rule.affine(rule.apply(found[-1]), size):
+                affines.append(affine)
+                crops.append(warp(rgb, affine, size))
+
+        points_frac, scores = self._predict(crops)
+        points = np.zeros(points_frac.shape, dtype=np.float32)
+        if crops:
+            points[:] = rule.to_image(points_frac, np.stack(affines), size)
+        ends = np.cumsum([len(b) for b in found])
+        return [
+            Faces(points[end - len(b) : end], scores[end - len(b) : end], b, np.full(len(b), -1, dtype=np.int64))
+            for b, end in zip(found, ends, strict=True)
+        ]
+
+    def _detect(self, rgb: Image) -> Any:
+        if self.detector is None:
+            raise ValueError("FaceLandmarker: boxes: expected boxes with every image, for there is no detector")
+        return self.detector(rgb)
+
+    def _predict(self, crops: list[Image]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Points (n, N, 2) in fractions of the crops, and scores (n, N) cut to 0..1."""
+        landmarks = self.model.config.num_landmarks
+        points = np.zeros((len(crops), landmarks, 2), dtype=np.float32)
+        scores = np.zeros((len(crops), landmarks), dtype=np.float32)
+        dtype = next(self.model.parameters()).dtype
+        for start in range(0, len(crops), MAX_FORWARD):
+            batch = torch.from_numpy(np.stack(crops[start : start + MAX_FORWARD])).to(self.device)
+            result = self.model.predict(normalize(batch, dtype))
+            points[start : start + len(batch)] = result.points_frac.float().cpu().numpy()
+            scores[start : start + len(batch)] = result.scores.float().clamp(0, 1).cpu().numpy()
+        return points, scores
+
+
+def as_boxes(boxes: Any) -> npt.NDArray[np.float32]:
+    """Check face boxes and return them as (n, 5) float32; a missing score is 1."""
+    try:
+        array = np.asarray(boxes, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"FaceLandmarker: boxes: expected numbers of shape (n, 4) or (n, 5): {error}") from None
+    if array.size == 0:
+        return np.zeros((0, 5), dtype=np.float32)
+    if array.ndim != 2 or array.shape[1] not in (4, 5):
+        raise ValueError(f"FaceLandmarker: boxes: expected shape (n, 4) or (n, 5), got {array.shape}")
+    if array.shape[1] == 4:
+        array = np.concatenate((array, np.ones((len(array), 1), dtype=np.float32)), axis=1)
+    x0, y0, x1, y1, _ = array.T
+    # Below 2^24 px float32 still tells neighboring pixels apart.
+    bad = ~(np.isfinite(array).all(axis=1) & (x1 > x0) & (y1 > y0) & (np.abs(array[:, :4]) < 1 << 24).all(axis=1))
+    if bad.any():
+        index = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            "FaceLandmarker: boxes: expected finite x0 < x1 and y0 < y1 below 2^24 px, got "
+            f"{array[index, :4].tolist()} in box {index}"
+        )
+    return array
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f'FaceLandmarker: device: expected "auto" or a torch device, got {device!r}: {error}'
+        ) from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"FaceLandmarker: device {device!r} is not available: torch finds no CUDA device")
+    return chosen
