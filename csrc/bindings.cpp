@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <array>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -32,14 +33,20 @@ void check_table(const pipnet::MergeTable& table, std::int64_t landmarks, std::i
   }
 }
 
-void decode(const std::array<std::uintptr_t, 5>& maps, const std::array<pipnet::Strides, 5>& strides,
+using Strides = std::array<std::ptrdiff_t, 4>;
+
+pipnet::Strides to_strides(const Strides& s) { return {s[0], s[1], s[2], s[3]}; }
+
+void decode(const std::array<std::uintptr_t, 5>& maps, const std::array<Strides, 5>& strides,
             const std::array<std::int64_t, 5>& shape, const std::array<std::uintptr_t, 3>& table,
             std::uintptr_t points, std::uintptr_t scores, int threads) {
   pipnet::DecodeArgs args{};
   args.batch = shape[0], args.landmarks = shape[1], args.neighbors = shape[2];
   args.grid = {shape[3], shape[4]};
-  for (std::size_t i = 0; i < maps.size(); ++i) args.maps[i] = pointer<const float>(maps[i]);
-  args.strides = strides;
+  for (std::size_t i = 0; i < maps.size(); ++i) {
+    args.maps[i] = pointer<const float>(maps[i]);
+    args.strides[i] = to_strides(strides[i]);
+  }
   args.table = {pointer<const std::int32_t>(table[0]), pointer<const std::int32_t>(table[1]),
                 pointer<const float>(table[2])};
   args.points = pointer<float>(points);
@@ -49,7 +56,7 @@ void decode(const std::array<std::uintptr_t, 5>& maps, const std::array<pipnet::
   pipnet::decode(args, threads);
 }
 
-void head_decode(std::uintptr_t features, const pipnet::Strides& strides, const std::array<std::int64_t, 6>& shape,
+void head_decode(std::uintptr_t features, const Strides& strides, const std::array<std::int64_t, 6>& shape,
                  const std::array<std::uintptr_t, 7>& packed, std::uintptr_t points, std::uintptr_t scores,
                  int threads) {
   pipnet::HeadDecodeArgs args{};
@@ -57,7 +64,7 @@ void head_decode(std::uintptr_t features, const pipnet::Strides& strides, const 
   args.grid = {shape[2], shape[3]};
   args.landmarks = shape[4], args.neighbors = shape[5];
   args.features = pointer<const float>(features);
-  args.strides = strides;
+  args.strides = to_strides(strides);
   args.score_weight = pointer<const float>(packed[0]);
   args.score_bias = pointer<const float>(packed[1]);
   args.vote_weight = pointer<const float>(packed[2]);

@@ -5,6 +5,8 @@
 
 namespace pipnet {
 
-void decode_planes_avx512(const DecodeArgs& args, std::int64_t begin, std::int64_t end) { decode_planes(args, begin, end); }
+void decode_planes_avx512(const DecodeArgs& args, std::int64_t begin, std::int64_t end) {
+  decode_planes(args, begin, end);
+}
 
 }  // namespace pipnet

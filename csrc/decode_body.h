@@ -29,11 +29,11 @@ Winner winner_contiguous(const float* plane, std::int64_t cells) {
   return {highest, cell};
 }
 
-Winner winner_strided(const float* plane, const Grid& grid, std::ptrdiff_t row, std::ptrdiff_t column) {
+Winner winner_strided(const float* plane, const Grid& grid, const Strides& strides) {
   Winner best{kLowest, 0};
   for (std::int64_t y = 0; y < grid.height; ++y) {
     for (std::int64_t x = 0; x < grid.width; ++x) {
-      const float score = plane[y * row + x * column];
+      const float score = plane[y * strides.row + x * strides.column];
       if (score > best.score) best = {score, y * grid.width + x};
     }
   }
@@ -42,18 +42,18 @@ Winner winner_strided(const float* plane, const Grid& grid, std::ptrdiff_t row, 
 
 void decode_planes(const DecodeArgs& a, std::int64_t begin, std::int64_t end) {
   const Strides& s = a.strides[0];
-  const bool contiguous = s[3] == 1 && s[2] == a.grid.width;
+  const bool contiguous = s.column == 1 && s.row == a.grid.width;
   for (std::int64_t plane = begin; plane < end; ++plane) {
     const std::int64_t image = plane / a.landmarks, landmark = plane % a.landmarks;
-    const float* score = a.maps[0] + image * s[0] + landmark * s[1];
+    const float* score = a.maps[0] + image * s.batch + landmark * s.channel;
     const Winner winner =
-        contiguous ? winner_contiguous(score, a.grid.cells()) : winner_strided(score, a.grid, s[2], s[3]);
+        contiguous ? winner_contiguous(score, a.grid.height * a.grid.width) : winner_strided(score, a.grid, s);
     a.scores[plane] = winner.score;
 
     const std::int64_t y = winner.cell / a.grid.width, x = winner.cell % a.grid.width;
     const auto at = [&](int map, std::int64_t channel) {
-      const Strides& t = a.strides[static_cast<std::size_t>(map)];
-      return a.maps[static_cast<std::size_t>(map)][image * t[0] + channel * t[1] + y * t[2] + x * t[3]];
+      const Strides& t = a.strides[map];
+      return a.maps[map][image * t.batch + channel * t.channel + y * t.row + x * t.column];
     };
     const float corner_x = static_cast<float>(x), corner_y = static_cast<float>(y);
     float* vote = a.votes + plane * (1 + a.neighbors) * 2;

@@ -29,7 +29,8 @@ void head_decode(HeadDecodeArgs args, int threads) {
   args.votes = workspace(static_cast<std::size_t>(args.batch * votes_per_image + threads * args.channels));
   args.columns = args.votes + args.batch * votes_per_image;
   HeadDecodePanels* const run = implementation();
-  parallel_for(args.panels(), threads, [&](std::int64_t begin, std::int64_t end, int thread) {
+  const std::int64_t panels = (args.landmarks + kPanel - 1) / kPanel;
+  parallel_for(panels, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
     run(args, begin, end, thread);
   });
   for (std::int64_t b = 0; b < args.batch; ++b) {

@@ -50,10 +50,11 @@ inline void score_tile(const float* weight, const float* bias, std::int64_t chan
 // Address of a cell's first channel.
 inline const float* cell_column(const HeadDecodeArgs& a, std::int64_t image, std::int64_t cell) {
   const std::int64_t y = cell / a.grid.width, x = cell % a.grid.width;
-  return a.features + image * a.strides[0] + y * a.strides[2] + x * a.strides[3];
+  return a.features + image * a.strides.batch + y * a.strides.row + x * a.strides.column;
 }
 
-void score_panel(const HeadDecodeArgs& a, std::int64_t panel, std::int64_t image, float* scores, float* cells) {
+void score_panel(const HeadDecodeArgs& a, std::int64_t panel, std::int64_t image, float* scores,
+                 float* winning_cells) {
   const float* weight = a.score_weight + panel * a.channels * kPanel;
   const float* bias = a.score_bias + panel * kPanel;
   Winners best;
@@ -63,18 +64,19 @@ void score_panel(const HeadDecodeArgs& a, std::int64_t panel, std::int64_t image
   }
   constexpr int T = Vec::kTileCells;
   const float* column[T];
+  const std::int64_t cells = a.grid.height * a.grid.width;
   std::int64_t cell = 0;
-  for (; cell + T <= a.grid.cells(); cell += T) {
+  for (; cell + T <= cells; cell += T) {
     for (int t = 0; t < T; ++t) column[t] = cell_column(a, image, cell + t);
-    score_tile<T>(weight, bias, a.channels, column, a.strides[1], static_cast<float>(cell), best);
+    score_tile<T>(weight, bias, a.channels, column, a.strides.channel, static_cast<float>(cell), best);
   }
-  for (; cell < a.grid.cells(); ++cell) {
+  for (; cell < cells; ++cell) {
     column[0] = cell_column(a, image, cell);
-    score_tile<1>(weight, bias, a.channels, column, a.strides[1], static_cast<float>(cell), best);
+    score_tile<1>(weight, bias, a.channels, column, a.strides.channel, static_cast<float>(cell), best);
   }
   for (int v = 0; v < kVecs; ++v) {
     best.score[v].store(scores + v * Vec::kLanes);
-    best.cell[v].store(cells + v * Vec::kLanes);
+    best.cell[v].store(winning_cells + v * Vec::kLanes);
   }
 }
 
@@ -97,8 +99,8 @@ inline void dot_rows(const float* weight, std::int64_t channels, const float* co
 
 void vote(const HeadDecodeArgs& a, std::int64_t image, std::int64_t landmark, std::int64_t cell, float* scratch) {
   const float* column = cell_column(a, image, cell);
-  if (a.strides[1] != 1) {
-    for (std::int64_t c = 0; c < a.channels; ++c) scratch[c] = column[c * a.strides[1]];
+  if (a.strides.channel != 1) {
+    for (std::int64_t c = 0; c < a.channels; ++c) scratch[c] = column[c * a.strides.channel];
     column = scratch;
   }
   const std::int64_t rows = 2 * (1 + a.neighbors);

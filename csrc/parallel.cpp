@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -19,16 +20,10 @@ using Body = std::function<void(std::int64_t, std::int64_t, int)>;
 // Workers wait on a condition variable; a job is published under the mutex by a new generation number.
 class Pool {
  public:
-  // Leaked on purpose: workers may outlive static destruction, and a forked child must not join the parent's.
-  static std::atomic<Pool*>& instance() {
-    static std::atomic<Pool*> pool{new Pool};
-    return pool;
-  }
-
   bool try_run(std::int64_t count, int threads, const Body& body) {
     std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
     if (!owner.owns_lock()) return false;
-    grow(threads - 1);
+    threads = std::min(threads, 1 + grow(threads - 1));
     {
       std::lock_guard<std::mutex> lock(mutex_);
       body_ = &body;
@@ -50,12 +45,18 @@ class Pool {
     if (begin < end) body(begin, end, part);
   }
 
-  void grow(int workers) {
-    while (static_cast<int>(workers_) < workers) {
-      const int index = ++workers_;
-      // Starts after the present generation, so that it does not take part in a job published before it.
-      std::thread(&Pool::work, this, index, generation_).detach();
+  // Starts threads up to this many workers, or as many as the system allows; returns how many there are.
+  int grow(int workers) {
+    try {
+      while (workers_ < workers) {
+        // Starts after the present generation, so that it does not take part in a job published before it.
+        std::thread(&Pool::work, this, workers_ + 1, generation_).detach();
+        ++workers_;
+      }
+    } catch (const std::system_error&) {
+      // The callers' own threads carry on.
     }
+    return workers_;
   }
 
   void work(int index, std::uint64_t seen) {
@@ -84,16 +85,19 @@ class Pool {
   int workers_ = 0;  // changed by the owner alone
 };
 
+// Leaked on purpose: workers may outlive static destruction, and a forked child must not join the parent's.
+std::atomic<Pool*> pool{new Pool};
+
 #if !defined(_WIN32)
 // A forked child has none of the parent's threads, and perhaps its locked mutexes: it starts with a new pool.
-[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { Pool::instance().store(new Pool); });
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
 #endif
 
 }  // namespace
 
 void parallel_for(std::int64_t count, int threads, const Body& body) {
   threads = static_cast<int>(std::min<std::int64_t>(threads, count));
-  if (threads > 1 && Pool::instance().load()->try_run(count, threads, body)) return;
+  if (threads > 1 && pool.load()->try_run(count, threads, body)) return;
   if (count > 0) body(0, count, 0);
 }
 

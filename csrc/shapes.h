@@ -1,8 +1,8 @@
-// Shapes and arguments of the operations, as raw pointers: the core knows neither Python nor torch.
+// Shapes and arguments of the operations, as raw pointers: the core knows neither Python nor torch. Without a
+// function in it: sources of every instruction set include this, and the linker would keep one copy for all.
 // Letters as in pipnet_fast/ops/types.py.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -11,8 +11,10 @@ namespace pipnet {
 // Landmarks whose score rows are stored interleaved; ops/types.py packs them so.
 constexpr std::int64_t kPanel = 16;
 
-// In elements, in the order batch, channel, row, column.
-using Strides = std::array<std::ptrdiff_t, 4>;
+// In elements.
+struct Strides {
+  std::ptrdiff_t batch, channel, row, column;
+};
 
 // The sparse matrix that merges votes: row n at starts[n] .. starts[n + 1].
 struct MergeTable {
@@ -23,14 +25,13 @@ struct MergeTable {
 
 struct Grid {
   std::int64_t height, width;
-  std::int64_t cells() const { return height * width; }
 };
 
 struct DecodeArgs {
   std::int64_t batch, landmarks, neighbors;
   Grid grid;
-  std::array<const float*, 5> maps;  // in the official order
-  std::array<Strides, 5> strides;
+  const float* maps[5];  // in the official order
+  Strides strides[5];
   MergeTable table;
   float* votes;   // scratch (B, N, 1 + K, 2)
   float* points;  // (B, N, 2)
@@ -51,7 +52,6 @@ struct HeadDecodeArgs {
   float* votes;    // scratch (B, N, 1 + K, 2)
   float* points;   // (B, N, 2)
   float* scores;   // (B, N)
-  std::int64_t panels() const { return (landmarks + kPanel - 1) / kPanel; }
 };
 
 }  // namespace pipnet

@@ -1,0 +1,53 @@
+# Everything happens in a virtual environment of its own; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# `make demo PHOTO=me.jpg` for a photo of yours.
+PHOTO ?=
+OUT ?= demo-out
+
+.PHONY: demo test lint sanitize gpu clean
+
+demo: $(VENV)/.built
+	$(BIN)/pipnet-fast demo $(PHOTO) --out $(OUT)
+
+test: $(VENV)/.test
+	$(BIN)/pytest
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/typecheck
+	$(BIN)/pip install --quiet --no-deps --target build/typecheck .
+	MYPYPATH=build/typecheck $(BIN)/mypy -p pipnet_fast
+	$(BIN)/mypy bench
+	MYPYPATH=build/typecheck PYTHONPATH=build/typecheck $(BIN)/stubtest pipnet_fast._C
+
+# The C++ core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
+sanitize:
+	$(MAKE) --jobs 2 --file tests/csrc/Makefile OUT=build/sanitize
+
+# On a CUDA machine, with the torch, Triton and build tools that it has: nothing is fetched.
+gpu:
+	$(PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
+	PIPNET_REQUIRE_CUDA=1 PYTHONSAFEPATH=1 $(PYTHON) -m pytest -m cuda
+	$(PYTHON) -m bench head --device cuda --json bench/results
+
+clean:
+	rm -rf $(VENV) build dist $(OUT)
+
+# torch comes first and by its exact version: an open range takes gigabytes of CUDA packages.
+$(VENV)/.built: pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/simd/*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.built
+	$(BIN)/pip install --quiet --group test
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.built
+	$(BIN)/pip install --quiet --group test --group lint
+	touch $@
