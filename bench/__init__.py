@@ -1,0 +1,1 @@
+"""Measurements: ``python -m bench CASE --json FILE``."""

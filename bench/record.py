@@ -1,0 +1,101 @@
+"""One JSON record a measurement, with everything needed to judge it beside the number."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Record:
+    """A measurement, or, with ``reason`` and no numbers, why there is none."""
+
+    case: str
+    subject: str
+    metric: str
+    unit: str
+    device: str
+    threads: int
+    dtype: str
+    shape: str
+    median: float | None = None
+    p20: float | None = None
+    p80: float | None = None
+    runs: int = 0
+    reason: str | None = None
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+    commit: str = field(default_factory=lambda: commit())
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float | int]:
+    """The numbers of a record."""
+    p20, median, p80 = np.percentile(values, [20, 50, 80])
+    return {"median": _digits(median), "p20": _digits(p20), "p80": _digits(p80), "runs": len(values)}
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def device_name(device: str) -> str:
+    """The GPU's or the CPU's own name."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    cores = f"{len(_affinity())} cores"
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()}, {torch.backends.cpu.get_cpu_capability()}, {cores}"
+    return f"{platform.processor() or platform.machine()}, {cores}"
+
+
+def _affinity() -> Sequence[int]:
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return range(os.cpu_count() or 1)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a measurement depends upon."""
+    found = {"python": platform.python_version()}
+    for package in ("pipnet_fast", "torch", "triton", "numpy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The commit that was measured, with a plus where the tree differs from it."""
+    root = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+
+    # Results are written into the tree; they do not change what is measured.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/bench/results")
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+
+
+def write(records: Sequence[Record], path: Path) -> Path:
+    """Write records as JSON; a folder gets a file named after the device."""
+    if path.is_dir():
+        name = "".join(c if c.isalnum() else "-" for c in records[0].device.split(",")[0].lower())
+        path = path / f"{'-'.join(filter(None, name.split('-')))}.json"
+    lines = ",\n".join(f"  {json.dumps({k: v for k, v in asdict(r).items() if v is not None})}" for r in records)
+    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> list[Record]:
+    """Read what ``write`` wrote."""
+    return [Record(**record) for record in json.loads(path.read_text(encoding="utf-8"))]
