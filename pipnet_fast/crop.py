@@ -35,6 +35,9 @@ class CropRule:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        for name in ("scale", "top_shift"):
+            if not isinstance(getattr(self, name), (int, float)):
+                raise TypeError(f"CropRule: {name}: expected a number, got {getattr(self, name)!r}")
         if not 0 < self.scale <= 10:
             raise ValueError(f"CropRule: scale: expected 0 < scale <= 10, got {self.scale!r}")
         if not -1 <= self.top_shift < self.scale:
@@ -44,7 +47,10 @@ class CropRule:
 
     def apply(self, boxes: Floats) -> npt.NDArray[np.float64]:
         """Crop boxes (n, 4) of tight face boxes (n, 4 or more), x0, y0, x1, y1 in px; not clipped to the image."""
-        x0, y0, x1, y1 = np.asarray(boxes, dtype=np.float64)[:, :4].T
+        boxes = np.asarray(boxes, dtype=np.float64)
+        if boxes.ndim != 2 or boxes.shape[1] < 4:
+            raise ValueError(f"CropRule: boxes: expected shape (n, 4 or more), got {boxes.shape}")
+        x0, y0, x1, y1 = boxes[:, :4].T
         width, height = x1 - x0, y1 - y0
         grow_x, grow_y = width * (self.scale - 1) / 2, height * (self.scale - 1) / 2
         top = y0 - grow_y + height * self.top_shift
@@ -110,4 +116,5 @@ def warp(image: Image, affine: Floats, size: int) -> Image:
     # Continuous to OpenCV's pixel centers: c = s * p + o becomes c' = s * p' + o + (s - 1) / 2.
     matrix = np.array([[scale[0], 0, offset[0] + (scale[0] - 1) / 2], [0, scale[1], offset[1] + (scale[1] - 1) / 2]])
     crop = cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return crop.astype(np.uint8, copy=False)
+    # OpenCV drops a channel axis of 1.
+    return crop.astype(np.uint8, copy=False).reshape(size, size, *image.shape[2:])

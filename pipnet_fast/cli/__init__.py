@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import pipnet_fast
 from pipnet_fast.cli import demo, detect, info
 
 
@@ -19,6 +20,7 @@ class OneLineParser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = OneLineParser(prog="pipnet-fast", description="Facial landmarks by PIPNet.")
+    parser.add_argument("--version", action="version", version=f"pipnet_fast {pipnet_fast.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (detect, demo, info):
         module.add_command(commands)

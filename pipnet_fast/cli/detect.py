@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 from tqdm import tqdm
 
 from pipnet_fast.pipeline.draw import draw_faces, write_png
@@ -16,6 +17,8 @@ from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.images import ImageError, read_rgb
 from pipnet_fast.pipeline.landmarker import FaceLandmarker
 
+# The end of the names of the pictures that this command writes.
+PICTURE = "_landmarks.png"
 # What a folder is searched for; a file named outright may be anything OpenCV reads.
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -25,9 +28,9 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser(
         "detect",
         help="find landmarks in photos",
-        description="Find the landmarks of all faces in photos. Writes DIR/NAME.png (the photo with its landmarks, a "
-        "color a face) and DIR/NAME.json for each photo, and DIR/landmarks.csv, a row a face. Coordinates are "
-        "pixels of the photo, continuous: the center of the first pixel is 0.5. Photos that cannot be read are "
+        description="Find the landmarks of all faces in photos. Writes DIR/NAME_landmarks.png (the photo with its "
+        "landmarks, a color a face) and DIR/NAME.json for each photo, and DIR/landmarks.csv, a row a face. Coordinates "
+        "are pixels of the photo, continuous: the center of the first pixel is 0.5. Photos that cannot be read are "
         "passed over and listed at the end, with exit status 1.",
     )
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, or folders of them")
@@ -48,32 +51,35 @@ def run(arguments: argparse.Namespace) -> int:
     """Annotate every photo; 1 if some could not be read."""
     landmarker = FaceLandmarker(arguments.model, arguments.detector, arguments.device, arguments.engine, color="rgb")
     out = Path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out: expected a folder, got the file {out}")
     out.mkdir(parents=True, exist_ok=True)
-    photos = list(expand(arguments.photos))
-    failed: list[str] = []
-    found = 0
-    with open(out / "landmarks.csv", "w", newline="", encoding="utf-8") as file:
+    photos, failed = expand(arguments.photos)
+    found = read = 0
+    # File names need not be UTF-8, but the table must be.
+    with open(out / "landmarks.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
         table.writerow(header(landmarker.model.config.num_landmarks))
-        progress = tqdm(zip(photos, unique_names(photos), strict=True), total=len(photos), unit="photo", leave=False)
-        for photo, name in progress:
+        jobs = zip(photos, target_names(photos, out), strict=True)
+        # Without a terminal there is no bar: it would stand among the messages of a log.
+        for photo, name in tqdm(jobs, total=len(photos), unit="photo", leave=False, disable=None):
             try:
                 faces = annotate(landmarker, photo, out / name)
-            except ImageError as error:
-                failed.append(str(error))
+            except (ImageError, cv2.error) as error:
+                failed.append(str(error) if isinstance(error, ImageError) else f"{photo}: {error}")
                 continue
             table.writerows(rows(photo, faces))
-            found += len(faces)
-    print(f"{found} face(s) in {len(photos) - len(failed)} photo(s), written to {out}")
+            read, found = read + 1, found + len(faces)
+    print(f"{found} face(s) in {read} photo(s), written to {out}")
     if failed:
-        print(f"{len(failed)} of {len(photos)} photo(s) could not be read:", file=sys.stderr)
+        print(f"{len(failed)} of {len(failed) + read} input(s) could not be read:", file=sys.stderr)
         for message in failed:
             print(f"  {message}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def annotate(landmarker: FaceLandmarker, photo: Path, target: Path) -> Faces:
-    """Find the faces of one photo and write TARGET.png and TARGET.json."""
+    """Find the faces of one photo and write TARGET_landmarks.png and TARGET.json."""
     image = read_rgb(photo)
     faces = landmarker(image)
     record = {
@@ -84,28 +90,38 @@ def annotate(landmarker: FaceLandmarker, photo: Path, target: Path) -> Faces:
     }
     # Added to the name, not put in a suffix's place: a.b.jpg and a.c.jpg are two photos.
     Path(f"{target}.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
-    write_png(f"{target}.png", draw_faces(image, faces))
+    write_png(f"{target}{PICTURE}", draw_faces(image, faces))
     return faces
 
 
-def expand(photos: Sequence[str]) -> Iterator[Path]:
-    """Files as they are; for a folder the images directly in it, by name."""
-    for photo in map(Path, photos):
-        if photo.is_dir():
-            yield from sorted(p for p in photo.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-        else:
-            yield photo
+def expand(names: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The photos: files as they are, for a folder the images directly in it, by name; and what is wrong."""
+    photos: list[Path] = []
+    wrong: list[str] = []
+    for path in map(Path, names):
+        if not path.is_dir():
+            photos.append(path)
+            continue
+        # A second run into the photos' own folder must not annotate the first one's pictures.
+        inside = sorted(
+            p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.endswith(PICTURE) and p.is_file()
+        )
+        photos += inside
+        if not inside:
+            wrong.append(f"{path}: a folder without images")
+    return photos, wrong
 
 
-def unique_names(photos: Sequence[Path]) -> list[str]:
-    """A name for each photo's results: its stem, and a number where stems repeat."""
+def target_names(photos: Sequence[Path], out: Path) -> list[str]:
+    """A name for each photo's results: its stem, and a number where two would be one, or would be a photo."""
+    inputs = {photo.resolve() for photo in photos}
     taken: set[str] = {"landmarks"}
     names = []
     for photo in photos:
-        stem, name, number = photo.stem, photo.stem, 2
+        name, number = photo.stem, 2
         # Compared without case, for some file systems do.
-        while name.lower() in taken:
-            name, number = f"{stem}_{number}", number + 1
+        while name.lower() in taken or (out / f"{name}{PICTURE}").resolve() in inputs:
+            name, number = f"{photo.stem}_{number}", number + 1
         taken.add(name.lower())
         names.append(name)
     return names

@@ -77,10 +77,7 @@ class HaarDetector:
         if not hasattr(self._local, "cascade"):
             self._local.cascade = cv2.CascadeClassifier(self._file)
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        longer = max(gray.shape)
-        scale = min(1.0, self.MAX_SIDE / longer)
-        if scale < 1:
-            gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        gray, scale = _shrunk(gray, self.MAX_SIDE)
         smallest = max(30, min(gray.shape) // 20)
         found = self._local.cascade.detectMultiScale(
             gray, scaleFactor=1.1, minNeighbors=5, minSize=(smallest, smallest)
@@ -118,10 +115,7 @@ class YuNetDetector:
 
     def __call__(self, image: Image) -> Boxes:
         """Tight face boxes (n, 5) of an RGB image, the largest first."""
-        scale = min(1.0, self.MAX_SIDE / max(image.shape[:2]))
-        if scale < 1:
-            smaller = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            image = smaller.astype(np.uint8, copy=False)
+        image, scale = _shrunk(image, self.MAX_SIDE)
         network = self._network()
         network.setInputSize((image.shape[1], image.shape[0]))
         _, found = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -141,6 +135,8 @@ class YuNetDetector:
 
 def create_detector(detector: str | Detector | None) -> Detector | None:
     """A detector by name, "auto", "haar" or "yunet:PATH"; a callable or None stays as it is."""
+    if isinstance(detector, type):
+        raise TypeError(f"FaceLandmarker: detector: expected an instance, got the class {detector.__name__}")
     if detector is None or (callable(detector) and not isinstance(detector, str)):
         return detector
     if detector in ("auto", "haar"):
@@ -151,6 +147,16 @@ def create_detector(detector: str | Detector | None) -> Detector | None:
         f'FaceLandmarker: detector: expected "auto", "haar", "yunet:PATH" (YuNet\'s ONNX file), a callable or None, '
         f"got {detector!r}"
     )
+
+
+def _shrunk(image: npt.NDArray[Any], max_side: int) -> tuple[Image, npt.NDArray[np.float64]]:
+    """The image with its longer side at most ``max_side``, and its size over the original's, by x, y, x and y."""
+    height, width = image.shape[:2]
+    factor = min(1.0, max_side / max(height, width))
+    target = max(1, round(width * factor)), max(1, round(height * factor))
+    if factor < 1:
+        image = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
+    return image.astype(np.uint8, copy=False), np.tile(np.divide(target, (width, height)), 2)
 
 
 def _tight(boxes: npt.NDArray[np.float64], style: BoxStyle, scores: npt.NDArray[np.float64] | None) -> Boxes:

@@ -83,6 +83,8 @@ def read_rgb(path: str | os.PathLike[str]) -> Image:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"{os.fspath(path)}: {error.strerror or error}") from None
+    except ValueError as error:  # a name with a zero character
+        raise ImageError(f"{os.fspath(path)!r}: {error}") from None
     try:
         # Decoded from memory: OpenCV's own opening of files fails on some systems' names.
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
@@ -90,6 +92,8 @@ def read_rgb(path: str | os.PathLike[str]) -> Image:
         raise ImageError(f"{os.fspath(path)}: {error.err}") from None
     if image is None:
         raise ImageError(f"{os.fspath(path)}: not an image that OpenCV can read")
+    if image.shape[0] * image.shape[1] > MAX_PIXELS:
+        raise ImageError(f"{os.fspath(path)}: {image.shape[1]}x{image.shape[0]} is more than {MAX_PIXELS} pixels")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 

@@ -85,8 +85,9 @@ class FaceLandmarker:
         """
         if isinstance(images, (str, os.PathLike, np.ndarray)) or not isinstance(images, Sequence):
             raise TypeError(f"FaceLandmarker: images: expected a list of images, got {type(images).__name__}")
-        if boxes is not None and len(boxes) != len(images):
-            raise ValueError(f"FaceLandmarker: boxes: expected {len(images)} entries, one an image, got {len(boxes)}")
+        if boxes is not None and (not hasattr(boxes, "__len__") or len(boxes) != len(images)):
+            got = len(boxes) if hasattr(boxes, "__len__") else type(boxes).__name__
+            raise ValueError(f"FaceLandmarker: boxes: expected {len(images)} entries, one an image, got {got}")
         found: list[npt.NDArray[np.float32]] = []
         crops: list[Image] = []
         affines: list[npt.NDArray[np.float64]] = []
@@ -112,7 +113,10 @@ class FaceLandmarker:
     def _detect(self, rgb: Image) -> Any:
         if self.detector is None:
             raise ValueError("FaceLandmarker: boxes: expected boxes with every image, for there is no detector")
-        return self.detector(rgb)
+        found = self.detector(rgb)
+        if found is None:
+            raise TypeError("FaceLandmarker: detector: expected it to return boxes (n, 4 or 5), got None")
+        return found
 
     def _predict(self, crops: list[Image]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Points (n, N, 2) in fractions of the crops, and scores (n, N) cut to 0..1."""
@@ -130,11 +134,17 @@ class FaceLandmarker:
 
 def as_boxes(boxes: Any) -> npt.NDArray[np.float32]:
     """Check face boxes and return them as (n, 5) float32; a missing score is 1."""
+    if isinstance(boxes, torch.Tensor):
+        boxes = boxes.detach().cpu().numpy()
     try:
-        array = np.asarray(boxes, dtype=np.float32)
+        given = np.asarray(boxes)
+        if given.dtype.kind not in "iuf":
+            raise TypeError(f"got values of type {given.dtype}")
+        # A copy: the result must not change with the caller's array.
+        array = np.array(given, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise TypeError(f"FaceLandmarker: boxes: expected numbers of shape (n, 4) or (n, 5): {error}") from None
-    if array.size == 0:
+    if array.shape == (0,):
         return np.zeros((0, 5), dtype=np.float32)
     if array.ndim != 2 or array.shape[1] not in (4, 5):
         raise ValueError(f"FaceLandmarker: boxes: expected shape (n, 4) or (n, 5), got {array.shape}")
@@ -146,8 +156,8 @@ def as_boxes(boxes: Any) -> npt.NDArray[np.float32]:
     if bad.any():
         index = int(np.flatnonzero(bad)[0])
         raise ValueError(
-            "FaceLandmarker: boxes: expected finite x0 < x1 and y0 < y1 below 2^24 px, got "
-            f"{array[index, :4].tolist()} in box {index}"
+            "FaceLandmarker: boxes: expected finite x0 < x1 and y0 < y1 below 2^24 px and a finite score, got "
+            f"{array[index].tolist()} in box {index}"
         )
     return array
 
@@ -161,6 +171,11 @@ def _device(device: str | torch.device) -> torch.device:
         raise ValueError(
             f'FaceLandmarker: device: expected "auto" or a torch device, got {device!r}: {error}'
         ) from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"FaceLandmarker: device {device!r} is not available: torch finds no CUDA device")
+    if chosen.type == "meta":
+        raise ValueError("FaceLandmarker: device: expected one that computes, got 'meta'")
+    try:
+        torch.empty(1, device=chosen)
+    except Exception as error:  # each kind of device fails in its own way
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RuntimeError(f"FaceLandmarker: device {str(chosen)!r} is not available: {reason}") from None
     return chosen

@@ -1,0 +1,20 @@
+"""How far a backend may be from the reference, in one place, with reasons."""
+
+import torch
+from torch import Tensor
+
+# Of points and of the fused scores, relative to the largest value of the reference (at least 1). Both sides
+# read the same inputs and sum in float32, in another order; so half precision needs no more room.
+ROUNDING = 3e-6
+
+
+def assert_landmarks_close(got: Tensor, expected: Tensor, name: str, tolerance: float = ROUNDING) -> None:
+    """Same shape and dtype, NaN and infinities in the same places, the rest within the tolerance."""
+    got = got.cpu()
+    assert got.shape == expected.shape, f"{name}: shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+    assert got.dtype == expected.dtype, f"{name}: {got.dtype}, expected {expected.dtype}"
+    finite = expected[expected.isfinite()]
+    size = max(1.0, float(finite.abs().max())) if finite.numel() else 1.0
+    torch.testing.assert_close(
+        got, expected, rtol=0, atol=tolerance * size, equal_nan=True, msg=lambda m: f"{name}: {m}"
+    )
