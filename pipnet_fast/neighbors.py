@@ -97,7 +97,7 @@ def neighbor_table(mean_shape: Any, num_neighbors: int, merge: Merge = "mean") -
 
 def cap_num_neighbors(num_neighbors: int, num_landmarks: int) -> int:
     """Check K and cut it to the N - 1 neighbors there are, with a warning."""
-    if isinstance(num_neighbors, bool) or not isinstance(num_neighbors, int) or num_neighbors < 0:
+    if isinstance(num_neighbors, bool) or not isinstance(num_neighbors, (int, np.integer)) or num_neighbors < 0:
         raise ValueError(f"num_neighbors: expected an integer >= 0, got {num_neighbors!r}")
     if num_neighbors >= num_landmarks:
         warnings.warn(
@@ -106,7 +106,7 @@ def cap_num_neighbors(num_neighbors: int, num_landmarks: int) -> int:
             stacklevel=3,
         )
         return num_landmarks - 1
-    return num_neighbors
+    return int(num_neighbors)
 
 
 def nearest_neighbors(points: MeanShape, num_neighbors: int) -> npt.NDArray[np.int64]:

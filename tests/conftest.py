@@ -19,6 +19,9 @@ import pytest
 
 import pipnet_fast as pf
 
+# torch's threads wait for each other, and beside another busy process that takes five times as long.
+torch.set_num_threads(1)
+
 REQUIRE_CUDA = os.environ.get("PIPNET_REQUIRE_CUDA") == "1"
 
 

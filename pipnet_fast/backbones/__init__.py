@@ -33,7 +33,7 @@ def create_backbone(
     """
     if name not in BACKBONES:
         raise ValueError(f"create_backbone: name: expected one of {BACKBONES}, got {name!r}")
-    if stride not in get_args(Stride):
+    if not isinstance(stride, int) or stride not in get_args(Stride):
         raise ValueError(f"create_backbone: stride: expected one of {get_args(Stride)}, got {stride!r}")
     if not isinstance(width, (int, float)) or not 0 < width <= 4:
         raise ValueError(f"create_backbone: width: expected 0 < width <= 4, got {width!r}")

@@ -2,7 +2,6 @@
 
 import os
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from torch import Tensor
@@ -87,9 +86,9 @@ def _download(url: str) -> dict[str, Tensor]:
     folder = os.path.join(torch.hub.get_dir(), "checkpoints")
     try:
         state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except Exception as error:  # no network, a wrong checksum, or a damaged file in the folder
         raise RuntimeError(
-            f"could not download ImageNet weights from {url} ({error}); put the file into {folder}, or pass its "
+            f"could not download ImageNet weights from {url} ({error}); put the whole file into {folder}, or pass its "
             "path as weights"
         ) from None
     return as_state_dict(state, url)

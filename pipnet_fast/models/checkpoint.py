@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
+from types import NoneType
 from typing import Any
 
 import safetensors.torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from pipnet_fast.backbones._neck import MARKS
 from pipnet_fast.backbones.imagenet import as_state_dict, read_state_dict
-from pipnet_fast.backbones.resnet import BLOCKS
+from pipnet_fast.backbones.resnet import BLOCKS, scaled
 from pipnet_fast.crop import CropRule
 from pipnet_fast.models.pipnet import PIPNet, PIPNetConfig
 from pipnet_fast.neighbors import Merge
@@ -50,6 +52,8 @@ def load_official(
     """
     if isinstance(checkpoint, (str, os.PathLike)):
         source, state = os.fspath(checkpoint), read_state_dict(checkpoint)
+    elif not isinstance(checkpoint, Mapping):
+        raise TypeError(f"load_official: checkpoint: expected a path or a state dict, got {type(checkpoint).__name__}")
     else:
         # Cloned, for the model takes the tensors as its own.
         state = {key: value.clone() for key, value in as_state_dict(dict(checkpoint), "state dict").items()}
@@ -77,7 +81,7 @@ def save(model: PIPNet, path: str | os.PathLike[str]) -> None:
     if model.mean_shape is not None:
         metadata["mean_shape"] = json.dumps(model.mean_shape.tolist())
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
+    temporary = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
     try:
         # Not by safetensors' own save_file, which makes files that only their owner may read.
         with open(temporary, "wb") as file:
@@ -111,12 +115,15 @@ def load(path: str | os.PathLike[str]) -> PIPNet:
         crop = CropRule(**json.loads(metadata["crop"]))
         mean_shape = json.loads(metadata.get("mean_shape", "null"))
         known = set(PIPNetConfig().to_dict())
-        if set(config) != known:
-            raise ValueError(f"expected the entries {sorted(known)}, got {sorted(config)}")
-    except (KeyError, TypeError, ValueError) as error:
+        if not isinstance(config, dict) or set(config) != known:
+            raise ValueError(f"expected the entries {sorted(known)}, got {config!r:.200}")
+        # Not a name or a path: a model file has no say in which other files are read.
+        if not isinstance(mean_shape, (list, NoneType)):
+            raise ValueError(f"mean_shape: expected a list of points, got {type(mean_shape).__name__}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{source}: bad metadata: {error}") from None
     # Half precision is for the disk; arithmetic on the CPU needs float32.
-    state = {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()}
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     _check_size(config, state, source)
     return _build(config, state, mean_shape, crop, source)
 
@@ -125,14 +132,19 @@ def _build(
     config: dict[str, Any], state: dict[str, Tensor], mean_shape: Any, crop: CropRule | None, source: str
 ) -> PIPNet:
     # Built without memory and filled by assignment: nothing is initialized only to be overwritten.
-    with torch.device("meta"):
-        model = PIPNet(**config, crop=crop)
+    try:
+        with torch.device("meta"):
+            model = PIPNet(**config, crop=crop)
+        if mean_shape is not None:
+            model.with_mean_shape(mean_shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source}: {error}") from None
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise ValueError(f"{source}: does not fit a PIPNet of {config}: {' '.join(lines[1:3])}") from None
-    return (model if mean_shape is None else model.with_mean_shape(mean_shape)).eval()
+    return model.eval()
 
 
 def _read_config(state: dict[str, Tensor], source: str) -> dict[str, Any]:
@@ -181,6 +193,10 @@ def _read_backbone(state: dict[str, Tensor], source: str) -> str:
 def _check_size(config: dict[str, Any], state: dict[str, Tensor], source: str) -> None:
     """Hold the metadata against the tensors that are there, so that they alone decide about memory."""
     actual = _read_config(state, source)
+    width = config["width"]
+    # Channels are rounded, so several widths have the same.
+    if actual["backbone"] in BLOCKS and isinstance(width, (int, float)) and 0 < width <= 4:
+        actual["width"] = width if scaled(64, width) == state["conv1.weight"].shape[0] else actual["width"]
     differing = {key: (config[key], value) for key, value in actual.items() if config[key] != value}
     if differing:
         raise ValueError(f"{source}: metadata and tensors disagree (metadata, tensors): {differing}")

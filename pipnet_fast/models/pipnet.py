@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -85,6 +85,8 @@ class PIPNet(nn.Module):
                 f"PIPNet: input_size: expected a multiple of the stride {stride} up to {MAX_INPUT_SIZE}, "
                 f"got {input_size}"
             )
+        if merge not in get_args(Merge):
+            raise ValueError(f"PIPNet: merge: expected one of {get_args(Merge)}, got {merge!r}")
         self.config = PIPNetConfig(backbone, num_landmarks, num_neighbors, stride, input_size, float(width), merge)
         self.crop = crop or CropRule()
         self.mean_shape: MeanShape | None = None
@@ -103,9 +105,13 @@ class PIPNet(nn.Module):
                 nn.init.zeros_(layer.get_parameter("bias"))
                 self.add_module(name, layer)
         self._packed: _PackedHead | None = None
+        # Whether a forward pass since the last eval() or train() was recorded for a backward one.
+        self._learning = False
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The backbone: (B, 3, H, W) normalized RGB to (B, C, H / stride, W / stride)."""
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self._learning, self._packed = True, None
         for name in self._stages:
             x = getattr(self, name)(x)
         return x
@@ -141,7 +147,9 @@ class PIPNet(nn.Module):
             ValueError: a bad input, or a model that was built without a mean shape.
         """
         self._check_input(x)
-        return head_decode(self.forward_features(x), self.head, self.table)
+        head = self.head
+        # Under autocast the features come in half precision, the weights do not.
+        return head_decode(self.forward_features(x).to(head.vote_weight.dtype), head, self.table)
 
     @property
     def table(self) -> NeighborTable:
@@ -151,19 +159,20 @@ class PIPNet(nn.Module):
                 "PIPNet: mean_shape: the neighbors' votes cannot be merged without it; build the model with "
                 "mean_shape=<name or (N, 2) array>, or with num_neighbors=0"
             )
-        return self._table.to(self.get_parameter("cls_layer.weight").device)
+        return self._table.to(self._head_tensor("cls_layer", "weight").device)
 
     @property
     def head(self) -> HeadWeights:
-        """The head's weights, packed for ``head_decode``; kept until they change.
+        """The head's weights, packed for ``head_decode``; kept in eval mode until they change.
 
-        Writes through ``.data`` leave no trace that could be noticed; after such, in eval mode, switch the
-        mode once (``model.train().eval()``) to pack anew.
+        Fused optimizers and writes through ``.data`` leave no trace that could be noticed. So nothing is kept
+        between a forward pass with gradients and the next call of ``eval()`` or ``train()``; after writing
+        through ``.data``, call one of them.
         """
         names = [name for name in HEAD_LAYERS if hasattr(self, name)]
-        weights = [self.get_parameter(f"{name}.weight") for name in names]
-        biases = [self.get_parameter(f"{name}.bias") for name in names]
-        if torch.compiler.is_compiling() or self.training or weights[0].is_inference():
+        weights = [self._head_tensor(name, "weight") for name in names]
+        biases = [self._head_tensor(name, "bias") for name in names]
+        if torch.compiler.is_compiling() or self.training or self._learning or weights[0].is_inference():
             return _pack(weights, biases)
         packed = self._packed
         if packed is None or not packed.fits(weights + biases):
@@ -172,7 +181,7 @@ class PIPNet(nn.Module):
 
     def train(self, mode: bool = True) -> "PIPNet":
         """Switch between training and evaluation, as every module; forgets the packed head."""
-        self._packed = None
+        self._learning, self._packed = False, None
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -197,12 +206,19 @@ class PIPNet(nn.Module):
         self.mean_shape, self.config = points, config
         return self
 
+    def _head_tensor(self, layer: str, name: str) -> Tensor:
+        # Not get_parameter: a pruned or parametrized layer computes its weight.
+        return cast(Tensor, getattr(self.get_submodule(layer), name))
+
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise TypeError(f"PIPNet: x: expected a tensor, got {type(x).__name__}")
         stride = self.config.stride
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise ValueError(f"PIPNet: x: expected floating-point (B, 3, H, W), got {tuple(x.shape)} {x.dtype}")
+        dtype = self._head_tensor("cls_layer", "weight").dtype
+        if x.dtype != dtype and not torch.compiler.is_compiling() and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"PIPNet: x: expected {dtype} as the weights are, got {x.dtype}")
         if x.shape[2] % stride or x.shape[3] % stride or x.shape[2] < stride or x.shape[3] < stride:
             raise ValueError(
                 f"PIPNet: x: expected height and width to be multiples of the stride {stride} (equation 4), "
@@ -216,19 +232,19 @@ class _PackedHead:
     The aliases keep the old storage alive, so that another tensor cannot take its address and pass for it.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], head: HeadWeights) -> None:
+    def __init__(self, parameters: list[Tensor], head: HeadWeights) -> None:
         self.aliases = [p.detach() for p in parameters]
         self.versions = [p._version for p in parameters]
         self.head = head
 
-    def fits(self, parameters: list[nn.Parameter]) -> bool:
+    def fits(self, parameters: list[Tensor]) -> bool:
         return len(parameters) == len(self.aliases) and all(
             p.data_ptr() == alias.data_ptr() and p._version == version and p.dtype == alias.dtype
             for p, alias, version in zip(parameters, self.aliases, self.versions, strict=True)
         )
 
 
-def _pack(weights: list[nn.Parameter], biases: list[nn.Parameter]) -> HeadWeights:
+def _pack(weights: list[Tensor], biases: list[Tensor]) -> HeadWeights:
     rows = [w.detach().flatten(1) for w in weights]
     offsets = [b.detach() for b in biases]
     if len(rows) == 3:  # K = 0
