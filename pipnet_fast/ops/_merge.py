@@ -1,10 +1,20 @@
 """What both operations share around the votes: the winner's rule, the merge, and the checks of the table."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 # The compiled kernels carry the winning cell as a float32 beside its score, exact up to here.
 MAX_CELLS = 1 << 24
+
+
+class MergeTensors(NamedTuple):
+    """The sparse matrix of a ``NeighborTable``, as the operations take it."""
+
+    starts: Tensor
+    sources: Tensor
+    weights: Tensor
 
 
 def winning_cells(score: Tensor) -> tuple[Tensor, Tensor]:
@@ -18,16 +28,14 @@ def winning_cells(score: Tensor) -> tuple[Tensor, Tensor]:
     return flat.gather(2, cell.unsqueeze(2)).squeeze(2), cell
 
 
-def merge_votes(
-    votes: Tensor, cell: Tensor, grid: tuple[int, int], starts: Tensor, sources: Tensor, weights: Tensor
-) -> Tensor:
+def merge_votes(votes: Tensor, cell: Tensor, grid: tuple[int, int], table: MergeTensors) -> Tensor:
     """Merge votes (B, N, 1 + K, 2), in cells from the corner of the voter's own cell (B, N), into (B, N, 2) frac."""
     height, width = grid
     corner = torch.stack((cell % width, cell // width), dim=2).to(votes.dtype)
     votes = (votes + corner.unsqueeze(2)).flatten(1, 2)
-    rows = torch.repeat_interleave(starts.diff(), output_size=sources.numel())
-    weighted = votes[:, sources] * weights.to(votes.dtype).unsqueeze(1)
-    points = votes.new_zeros(votes.shape[0], starts.numel() - 1, 2).index_add(1, rows, weighted)
+    rows = torch.repeat_interleave(table.starts.diff(), output_size=table.sources.numel())
+    weighted = votes[:, table.sources] * table.weights.to(votes.dtype).unsqueeze(1)
+    points = votes.new_zeros(votes.shape[0], table.starts.numel() - 1, 2).index_add(1, rows, weighted)
     return points / points.new_tensor([width, height])
 
 
@@ -36,21 +44,15 @@ def result_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def check_table(
-    operation: str,
-    num_landmarks: int,
-    num_neighbors: int,
-    starts: Tensor,
-    sources: Tensor,
-    weights: Tensor,
-    like: Tensor,
-) -> None:
-    """Check that a neighbor table's tensors fit N, K and the device of ``like``."""
+def checked_table(
+    operation: str, table: MergeTensors, num_landmarks: int, num_neighbors: int, like: Tensor
+) -> MergeTensors:
+    """Check that a neighbor table's tensors fit N, K and the device of ``like``; returns them contiguous."""
     votes = num_landmarks * (1 + num_neighbors)
     for name, tensor, size, dtype in (
-        ("starts", starts, num_landmarks + 1, torch.int32),
-        ("sources", sources, votes, torch.int32),
-        ("weights", weights, votes, torch.float32),
+        ("starts", table.starts, num_landmarks + 1, torch.int32),
+        ("sources", table.sources, votes, torch.int32),
+        ("weights", table.weights, votes, torch.float32),
     ):
         if tensor.shape != (size,) or tensor.dtype != dtype:
             raise ValueError(
@@ -59,6 +61,7 @@ def check_table(
             )
         if tensor.device != like.device:
             raise ValueError(f"{operation}: table: expected {name} on {like.device}, got {tensor.device}")
+    return MergeTensors(*(t.contiguous() for t in table))
 
 
 def check_grid(operation: str, argument: str, height: int, width: int) -> None:

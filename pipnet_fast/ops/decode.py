@@ -6,14 +6,17 @@ vote(n, 1+k) = corner of cell(n) + neighbor[n * K + k] at cell(n)  landmark n fo
 point(n)     = sum of weight * vote over row n of the table, divided by (W, H)
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from pipnet_fast.neighbors import NeighborTable
 from pipnet_fast.ops._backends import Backend, choose
 from pipnet_fast.ops._merge import (
+    MergeTensors,
     check_grid,
-    check_table,
+    checked_table,
     merge_votes,
     reject_nan,
     result_dtype,
@@ -35,8 +38,7 @@ def reference(
     weights: Tensor,
 ) -> Result:
     """The operation in plain torch: what the other backends are held against."""
-    maps = HeadMaps(score, offset_x, offset_y, neighbor_x, neighbor_y)
-    _check(maps, starts, sources, weights)
+    maps, table = _checked((score, offset_x, offset_y, neighbor_x, neighbor_y, starts, sources, weights))
     batch, landmarks, height, width = score.shape
     maps = HeadMaps(*(m.to(result_dtype(score.dtype)) for m in maps))
 
@@ -47,60 +49,39 @@ def reference(
     others = others.view(batch, landmarks, neighbors, height * width, 2)
     at_winner = cell.view(batch, landmarks, 1, 1, 1).expand(-1, -1, 1 + neighbors, 1, 2)
     votes = torch.cat((own, others), dim=2).gather(3, at_winner).squeeze(3)
-    return merge_votes(votes, cell, (height, width), starts, sources, weights), best
+    return merge_votes(votes, cell, (height, width), table), best
 
 
 _op = torch.library.custom_op("pipnet_fast::decode", reference, mutates_args=())
 
 
 @_op.register_fake
-def _fake(
-    score: Tensor,
-    offset_x: Tensor,
-    offset_y: Tensor,
-    neighbor_x: Tensor,
-    neighbor_y: Tensor,
-    starts: Tensor,
-    sources: Tensor,
-    weights: Tensor,
-) -> Result:
-    _check(HeadMaps(score, offset_x, offset_y, neighbor_x, neighbor_y), starts, sources, weights)
-    return _empty_result(score)
+def _fake(*tensors: Tensor) -> Result:
+    maps, _ = _checked(tensors)
+    return _empty_result(maps.score)
 
 
 @_op.register_kernel("cpu")
-def _cpu(score: Tensor, *rest: Tensor) -> Result:
-    return (_cpp if choose("decode", "auto", score) == "cpp" else reference)(score, *rest)
+def _cpu(*tensors: Tensor) -> Result:
+    return (_cpp if choose("decode", "auto", tensors[0]) == "cpp" else reference)(*tensors)
 
 
 @_op.register_kernel("cuda")
-def _cuda(score: Tensor, *rest: Tensor) -> Result:
-    return (_triton if choose("decode", "auto", score) == "triton" else reference)(score, *rest)
+def _cuda(*tensors: Tensor) -> Result:
+    return (_triton if choose("decode", "auto", tensors[0]) == "triton" else reference)(*tensors)
 
 
-def _cpp(
-    score: Tensor,
-    offset_x: Tensor,
-    offset_y: Tensor,
-    neighbor_x: Tensor,
-    neighbor_y: Tensor,
-    starts: Tensor,
-    sources: Tensor,
-    weights: Tensor,
-) -> Result:
+def _cpp(*tensors: Tensor) -> Result:
     from pipnet_fast import _C
 
-    maps = HeadMaps(score, offset_x, offset_y, neighbor_x, neighbor_y)
-    _check(maps, starts, sources, weights)
-    points, scores = _empty_result(score)
-    batch, landmarks, height, width = score.shape
-    # Kept until the call returns: the extension sees addresses only.
-    starts, sources, weights = starts.contiguous(), sources.contiguous(), weights.contiguous()
+    maps, table = _checked(tensors)
+    points, scores = _empty_result(maps.score)
+    batch, landmarks, height, width = maps.score.shape
     _C.decode(
         [m.data_ptr() for m in maps],
         [m.stride() for m in maps],
-        (batch, landmarks, neighbor_x.shape[1] // landmarks, height, width),
-        (starts.data_ptr(), sources.data_ptr(), weights.data_ptr()),
+        (batch, landmarks, maps.neighbor_x.shape[1] // landmarks, height, width),
+        [t.data_ptr() for t in table],
         points.data_ptr(),
         scores.data_ptr(),
         torch.get_num_threads(),
@@ -108,22 +89,12 @@ def _cpp(
     return points, scores
 
 
-def _triton(
-    score: Tensor,
-    offset_x: Tensor,
-    offset_y: Tensor,
-    neighbor_x: Tensor,
-    neighbor_y: Tensor,
-    starts: Tensor,
-    sources: Tensor,
-    weights: Tensor,
-) -> Result:
+def _triton(*tensors: Tensor) -> Result:
     from pipnet_fast.kernels.decode import decode as launch
 
-    maps = HeadMaps(score, offset_x, offset_y, neighbor_x, neighbor_y)
-    _check(maps, starts, sources, weights)
-    points, scores = _empty_result(score)
-    launch(maps, starts.contiguous(), sources.contiguous(), weights.contiguous(), points, scores)
+    maps, table = _checked(tensors)
+    points, scores = _empty_result(maps.score)
+    launch(maps, *table, points, scores)
     return points, scores
 
 
@@ -133,7 +104,9 @@ def _empty_result(score: Tensor) -> Result:
     return score.new_empty(batch, landmarks, 2, dtype=dtype), score.new_empty(batch, landmarks, dtype=dtype)
 
 
-def _check(maps: HeadMaps, starts: Tensor, sources: Tensor, weights: Tensor) -> None:
+def _checked(tensors: Sequence[Tensor]) -> tuple[HeadMaps, MergeTensors]:
+    """The operation's arguments, which fit together, the table's contiguous."""
+    maps, table = HeadMaps(*tensors[:5]), MergeTensors(*tensors[5:])
     if maps.score.ndim != 4 or not maps.score.is_floating_point():
         raise ValueError(
             f"decode: score: expected a floating-point map (B, N, H, W), got {tuple(maps.score.shape)} "
@@ -160,7 +133,7 @@ def _check(maps: HeadMaps, starts: Tensor, sources: Tensor, weights: Tensor) -> 
                 f"decode: {name}: expected {maps.score.dtype} on {maps.score.device} as the score, "
                 f"got {got.dtype} on {got.device}"
             )
-    check_table("decode", landmarks, neighbors, starts, sources, weights, maps.score)
+    return maps, checked_table("decode", table, landmarks, neighbors, maps.score)
 
 
 def decode(maps: HeadMaps, table: NeighborTable, backend: Backend = "auto") -> Landmarks:

@@ -9,14 +9,17 @@ The same numbers as five dense convolutions and ``decode``, but the votes are co
 N * (H * W + 2 + 2K) rows instead of N * H * W * (3 + 2K), and no map is written.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from pipnet_fast.neighbors import NeighborTable
 from pipnet_fast.ops._backends import Backend, choose
 from pipnet_fast.ops._merge import (
+    MergeTensors,
     check_grid,
-    check_table,
+    checked_table,
     merge_votes,
     reject_nan,
     result_dtype,
@@ -45,8 +48,9 @@ def reference(
     weights: Tensor,
 ) -> Result:
     """The operation in plain torch: what the other backends are held against."""
-    head = HeadWeights(score_weight, score_bias, vote_weight, vote_bias)
-    _check(features, head, starts, sources, weights)
+    features, head, table = _checked(
+        (features, score_weight, score_bias, vote_weight, vote_bias, starts, sources, weights)
+    )
     dtype = result_dtype(features.dtype)
     features, head = features.to(dtype), HeadWeights(*(t.to(dtype) for t in head))
     batch, channels, height, width = features.shape
@@ -56,64 +60,43 @@ def reference(
     columns = features.flatten(2).gather(2, cell.unsqueeze(1).expand(-1, channels, -1))
     votes = torch.einsum("nrc,bcn->bnr", head.vote_weight, columns) + head.vote_bias
     votes = votes.view(batch, head.num_landmarks, 1 + head.num_neighbors, 2)
-    return merge_votes(votes, cell, (height, width), starts, sources, weights), best
+    return merge_votes(votes, cell, (height, width), table), best
 
 
 _op = torch.library.custom_op("pipnet_fast::head_decode", reference, mutates_args=())
 
 
 @_op.register_fake
-def _fake(
-    features: Tensor,
-    score_weight: Tensor,
-    score_bias: Tensor,
-    vote_weight: Tensor,
-    vote_bias: Tensor,
-    starts: Tensor,
-    sources: Tensor,
-    weights: Tensor,
-) -> Result:
-    _check(features, HeadWeights(score_weight, score_bias, vote_weight, vote_bias), starts, sources, weights)
-    return _empty_result(features, vote_weight.shape[0])
+def _fake(*tensors: Tensor) -> Result:
+    features, head, _ = _checked(tensors)
+    return _empty_result(features, head.num_landmarks)
 
 
 @_op.register_kernel("cpu")
-def _cpu(features: Tensor, *rest: Tensor) -> Result:
-    return (_cpp if choose("head_decode", "auto", features) == "cpp" else reference)(features, *rest)
+def _cpu(*tensors: Tensor) -> Result:
+    return (_cpp if choose("head_decode", "auto", tensors[0]) == "cpp" else reference)(*tensors)
 
 
 @_op.register_kernel("cuda")
-def _cuda(features: Tensor, *rest: Tensor) -> Result:
-    return (_triton if choose("head_decode", "auto", features) == "triton" else reference)(features, *rest)
+def _cuda(*tensors: Tensor) -> Result:
+    return (_triton if choose("head_decode", "auto", tensors[0]) == "triton" else reference)(*tensors)
 
 
-def _cpp(
-    features: Tensor,
-    score_weight: Tensor,
-    score_bias: Tensor,
-    vote_weight: Tensor,
-    vote_bias: Tensor,
-    starts: Tensor,
-    sources: Tensor,
-    weights: Tensor,
-) -> Result:
+def _cpp(*tensors: Tensor) -> Result:
     from pipnet_fast import _C
 
-    head = HeadWeights(score_weight, score_bias, vote_weight, vote_bias)
-    _check(features, head, starts, sources, weights)
-    if score_weight.shape[2] != CPU_PANEL:
+    features, head, table = _checked(tensors)
+    if head.score_weight.shape[2] != CPU_PANEL:
         raise ValueError(
             f"head_decode: head: expected score rows in panels of {CPU_PANEL} on the CPU, got "
-            f"{score_weight.shape[2]}; pack the head on the CPU"
+            f"{head.score_weight.shape[2]}; pack the head on the CPU"
         )
     points, scores = _empty_result(features, head.num_landmarks)
-    # Kept until the call returns: the extension sees addresses only.
-    packed = [t.contiguous() for t in (*head, starts, sources, weights)]
     _C.head_decode(
         features.data_ptr(),
         features.stride(),
         (*features.shape, head.num_landmarks, head.num_neighbors),
-        [t.data_ptr() for t in packed],
+        [t.data_ptr() for t in (*head, *table)],
         points.data_ptr(),
         scores.data_ptr(),
         torch.get_num_threads(),
@@ -121,23 +104,12 @@ def _cpp(
     return points, scores
 
 
-def _triton(
-    features: Tensor,
-    score_weight: Tensor,
-    score_bias: Tensor,
-    vote_weight: Tensor,
-    vote_bias: Tensor,
-    starts: Tensor,
-    sources: Tensor,
-    weights: Tensor,
-) -> Result:
+def _triton(*tensors: Tensor) -> Result:
     from pipnet_fast.kernels.head_decode import head_decode as launch
 
-    head = HeadWeights(score_weight, score_bias, vote_weight, vote_bias)
-    _check(features, head, starts, sources, weights)
+    features, head, table = _checked(tensors)
     points, scores = _empty_result(features, head.num_landmarks)
-    head = HeadWeights(*(t.contiguous() for t in head))
-    launch(features, *head, starts.contiguous(), sources.contiguous(), weights.contiguous(), points, scores)
+    launch(features, *head, *table, points, scores)
     return points, scores
 
 
@@ -147,7 +119,9 @@ def _empty_result(features: Tensor, num_landmarks: int) -> Result:
     return points, features.new_empty(batch, num_landmarks, dtype=dtype)
 
 
-def _check(features: Tensor, head: HeadWeights, starts: Tensor, sources: Tensor, weights: Tensor) -> None:
+def _checked(tensors: Sequence[Tensor]) -> tuple[Tensor, HeadWeights, MergeTensors]:
+    """The operation's arguments, which fit together, all but the features contiguous."""
+    features, head, table = tensors[0], HeadWeights(*tensors[1:5]), MergeTensors(*tensors[5:])
     if head.vote_weight.ndim != 3 or head.vote_weight.shape[1] < 2 or head.vote_weight.shape[1] % 2:
         raise ValueError(
             f"head_decode: head: expected vote_weight of shape (N, 2 + 2K, C), got {tuple(head.vote_weight.shape)}"
@@ -179,7 +153,8 @@ def _check(features: Tensor, head: HeadWeights, starts: Tensor, sources: Tensor,
                 f"head_decode: head: expected {name} in {features.dtype} on {features.device} as the features, "
                 f"got {got.dtype} on {got.device}"
             )
-    check_table("head_decode", landmarks, rows // 2 - 1, starts, sources, weights, features)
+    table = checked_table("head_decode", table, landmarks, rows // 2 - 1, features)
+    return features, HeadWeights(*(t.contiguous() for t in head)), table
 
 
 def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backend: Backend = "auto") -> Landmarks:
