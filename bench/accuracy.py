@@ -1,9 +1,10 @@
-"""Landmark error of a model on labelled faces, through FaceLandmarker with boxes from the labels."""
+"""Landmark error of a model on labelled faces, through FaceLandmarker, with boxes from labels or a detector."""
 
 import argparse
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,10 @@ from pipnet_fast.crop import tight_boxes
 # Outer eye corners of the 68-point layout, whose distance the error is divided by.
 OUTER_EYES = (36, 45)
 BATCH = 32
+# A detection belongs to the labelled face from this overlap on.
+LEAST_OVERLAP = 0.3
+
+Boxes = npt.NDArray[np.floating[Any]]
 
 
 def read_csv(path: Path) -> Iterator[tuple[Path, npt.NDArray[np.float64]]]:
@@ -27,39 +32,58 @@ def read_csv(path: Path) -> Iterator[tuple[Path, npt.NDArray[np.float64]]]:
 
 
 def inter_ocular_errors(landmarker: pf.FaceLandmarker, labels: Path) -> npt.NDArray[np.float64]:
-    """Mean landmark distance of each face over the distance of its outer eye corners."""
+    """Mean landmark distance of each face over the distance of its outer eye corners; NaN where none was detected.
+
+    Without a detector the boxes are those of the labels; with one, the detected face that overlaps the label counts.
+    """
     samples = list(read_csv(labels))
     errors = []
     for start in range(0, len(samples), BATCH):
         paths, truths = zip(*samples[start : start + BATCH], strict=True)
-        found = landmarker.predict_batch([*map(str, paths)], [tight_boxes(truth[None]) for truth in truths])
-        for faces, truth in zip(found, truths, strict=True):
-            distance = np.linalg.norm(faces.landmarks[0] - truth, axis=1).mean()
+        tight = [tight_boxes(truth[None]) for truth in truths]
+        found = landmarker.predict_batch([*map(str, paths)], tight if landmarker.detector is None else None)
+        for faces, box, truth in zip(found, tight, truths, strict=True):
+            overlaps = overlap(faces.boxes, box[0])
+            if not len(faces) or overlaps.max() < LEAST_OVERLAP:
+                errors.append(np.nan)
+                continue
+            distance = np.linalg.norm(faces.landmarks[overlaps.argmax()] - truth, axis=1).mean()
             errors.append(distance / np.linalg.norm(truth[OUTER_EYES[0]] - truth[OUTER_EYES[1]]))
     return np.array(errors)
+
+
+def overlap(boxes: Boxes, other: Boxes) -> npt.NDArray[np.float64]:
+    """Intersection over union of boxes (n, 4 or 5) with one box (4,)."""
+    low, high = np.maximum(boxes[:, :2], other[:2]), np.minimum(boxes[:, 2:4], other[2:])
+    shared: npt.NDArray[np.float64] = (high - low).clip(0).prod(axis=1)
+    areas: npt.NDArray[np.float64] = (boxes[:, 2:4] - boxes[:, :2]).prod(axis=1) + (other[2:] - other[:2]).prod()
+    return np.divide(shared, areas - shared)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with val.csv and images/")
     parser.add_argument("--split", default="val")
+    parser.add_argument("--detector", help="haar or yunet:PATH (default: boxes from the labels)")
     parser.add_argument("--model", help="safetensors model (default: the one in the box)")
 
 
 def measure(arguments: argparse.Namespace) -> list[Record]:
     """The normalized error in percent, its mean and distribution, and the share of faces above 10%."""
-    landmarker = pf.FaceLandmarker(arguments.model, detector=None, color="rgb")
-    errors = 100 * inter_ocular_errors(landmarker, arguments.data / f"{arguments.split}.csv")
+    landmarker = pf.FaceLandmarker(arguments.model, arguments.detector, color="rgb")
+    every = 100 * inter_ocular_errors(landmarker, arguments.data / f"{arguments.split}.csv")
+    errors = every[~np.isnan(every)]
+    boxes = Path(arguments.detector.replace(":", "/")).parts[0] if arguments.detector else "labels"
 
     def record(metric: str, values: Sequence[float]) -> Record:
         return Record(
             case="accuracy",
-            subject=arguments.model or "model in the box",
+            subject=f"{arguments.model or 'model in the box'}, boxes from {boxes}",
             metric=metric,
             unit="%",
             device=device_name("cpu"),
             threads=torch.get_num_threads(),
             dtype="float32",
-            shape=f"{arguments.data.name}/{arguments.split}, {len(errors)} faces",
+            shape=f"{arguments.data.name}/{arguments.split}, {len(every)} faces",
             **percentiles(values),  # type: ignore[arg-type]
         )
 
@@ -67,4 +91,5 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
         record("NME inter-ocular, mean", [errors.mean()]),
         record("NME inter-ocular", errors.tolist()),
         record("faces above 10%", [100 * (errors > 10).mean()]),
+        record("faces not detected", [100 * np.isnan(every).mean()]),
     ]

@@ -6,25 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.accuracy import read_csv
+from bench.accuracy import LEAST_OVERLAP, overlap, read_csv
 from bench.record import Record, device_name, percentiles
 from pipnet_fast.crop import tight_boxes
 from pipnet_fast.pipeline.detectors import BoxStyle, HaarDetector, YuNetDetector
 from pipnet_fast.pipeline.images import read_rgb
 
 Boxes = npt.NDArray[np.float64]
-
-# A detection belongs to the labelled face from this overlap on.
-LEAST_OVERLAP = 0.3
-
-
-def overlap(boxes: Boxes, other: Boxes) -> npt.NDArray[np.float64]:
-    """Intersection over union of boxes (n, 4) with one box (4,)."""
-    low, high = np.maximum(boxes[:, :2], other[:2]), np.minimum(boxes[:, 2:4], other[2:])
-    shared: Boxes = (high - low).clip(0).prod(axis=1)
-    areas: Boxes = (boxes[:, 2:4] - boxes[:, :2]).prod(axis=1) + (other[2:] - other[:2]).prod()
-    union: Boxes = areas - shared
-    return np.divide(shared, union)
 
 
 def fit(detector: HaarDetector | YuNetDetector, labels: Path) -> dict[str, list[float]]:
