@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -299,7 +300,7 @@ def test_info(run: Run) -> None:
     assert result.status == 0
     assert result.err == ""
     assert f"pipnet_fast {pf.__version__}, Python {sys.version_info.major}.{sys.version_info.minor}" in result.out
-    for version in (f"torch {torch.__version__}", f"numpy {np.__version__}", f"{cv2.__version__}"):
+    for version in (f"torch {metadata.version('torch')}", f"numpy {np.__version__}", f"{cv2.__version__}"):
         assert version in result.out
     for name, present in pf.ops.backends().items():
         assert re.search(rf"^backends: .*'{name}': {present}", result.out, re.MULTILINE)
