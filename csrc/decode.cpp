@@ -22,7 +22,7 @@ DecodePlanes* implementation() {
 }
 
 // Fewer planes than this a thread take less time than waking one.
-constexpr std::int64_t kPlanesPerThread = 256;
+constexpr std::int64_t kPlanesPerThread = kSplitAlways ? 1 : 256;
 
 }  // namespace
 

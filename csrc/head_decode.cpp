@@ -21,10 +21,20 @@ HeadDecodePanels* implementation() {
   }
 }
 
+// A thread with fewer multiplications than this to do is not worth waking: behind a torch backbone, torch's own
+// threads still spin on the other cores for a while (measured by `python -m bench head`).
+constexpr std::int64_t kMultipliesPerThread = kSplitAlways ? 1 : std::int64_t{1} << 24;
+
+int useful_threads(const HeadDecodeArgs& a, int threads) {
+  const std::int64_t rows = a.grid.height * a.grid.width + 2 * (1 + a.neighbors);
+  const std::int64_t useful = 1 + a.batch * a.landmarks * rows * a.channels / kMultipliesPerThread;
+  return threads < 1 ? 1 : static_cast<int>(useful < threads ? useful : threads);
+}
+
 }  // namespace
 
 void head_decode(HeadDecodeArgs args, int threads) {
-  threads = threads < 1 ? 1 : threads;
+  threads = useful_threads(args, threads);
   const std::int64_t votes_per_image = args.landmarks * (1 + args.neighbors) * 2;
   args.votes = workspace(static_cast<std::size_t>(args.batch * votes_per_image + threads * args.channels));
   args.columns = args.votes + args.batch * votes_per_image;

@@ -6,6 +6,13 @@
 
 namespace pipnet {
 
+// The sanitizers' build splits however small the work is.
+#if defined(PIPNET_SPLIT_ALWAYS)
+constexpr bool kSplitAlways = true;
+#else
+constexpr bool kSplitAlways = false;
+#endif
+
 // Calls body(begin, end, thread) for parts of [0, count) on up to `threads` threads, the caller's included, and
 // returns when all are done. `thread` is below `threads` and no two parts that run at once share it.
 // While another call holds the pool, everything runs on the caller's thread. `body` must not throw.

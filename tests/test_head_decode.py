@@ -104,8 +104,9 @@ def test_half_precision(dtype: torch.dtype, backend: BackendCase) -> None:
 def test_thread_counts_agree(threads: int) -> None:
     if not pf.ops.backends()["cpp"]:
         pytest.skip("no C++ extension")
-    shape = LARGE[0]
-    x, head = draw(shape)
+    # Large enough to be worth several threads.
+    shape = LARGE[0]._replace(B=17)
+    x, head = features(shape), head_weights(shape)
     before = torch.get_num_threads()
     expected = pf.ops.head_decode(x, head, table(shape), backend="cpp")
     try:
