@@ -46,3 +46,9 @@ def test_subjects_that_disagree_are_not_timed() -> None:
     check({"a": lambda: good, "b": lambda: good})
     with pytest.raises(RuntimeError, match="b differs from a by .*: not timed"):
         check({"a": lambda: good, "b": lambda: bad})
+
+
+def test_readme_shows_the_committed_records() -> None:
+    done = run("bench.report", "bench/results/amd-epyc.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
