@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipnet_fast.backbones import BACKBONES, Backbone, create_backbone
 from pipnet_fast.backbones.imagenet import URLS
+from pipnet_fast.backbones.mobilenet_v3 import HardSwish
 
 GOLDEN = Path(__file__).parent / "golden" / "official.npz"
 CHANNELS = {"resnet18": 512, "resnet50": 2048, "resnet101": 2048, "mobilenet_v2": 1280, "mobilenet_v3": 960}
@@ -293,3 +294,11 @@ def test_damaged_file_in_torch_hubs_folder(tmp_path: Path, monkeypatch: pytest.M
 def test_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=f"create_backbone: .*{message}"):
         create_backbone(*arguments)
+
+
+def test_hard_swish_rounds_as_the_official_network() -> None:
+    x = torch.linspace(-5, 5, 10001)
+    official = x * (torch.nn.functional.relu6(x + 3) / 6)
+    assert torch.equal(HardSwish()(x), official)
+    # What would be faster is not the same: this is what the class is for.
+    assert not torch.equal(torch.nn.functional.hardswish(x), official)

@@ -4,6 +4,7 @@ The squeeze-and-excite of an expanded block stands before its activation, as in 
 official code builds upon; torchvision's own MobileNetV3 has it after, so its weights do not fit.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipnet_fast.backbones._backbone import Backbone
@@ -58,8 +59,27 @@ def _conv_bn_hardswish(in_channels: int, out_channels: int, kernel: int, stride:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, (kernel - 1) // 2, bias=False),
         nn.BatchNorm2d(out_channels),
-        nn.Hardswish(inplace=True),
+        HardSwish(),
     )
+
+
+class HardSigmoid(nn.Module):
+    """min(max(x + 3, 0), 6) / 6, rounded at every step as the official network does.
+
+    torch's own, in one step, differs in the last bit, which this network can carry up to the fourth digit.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return F.relu6(x + 3) / 6
+
+
+class HardSwish(HardSigmoid):
+    """x times its hard sigmoid."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return x * super().forward(x)
 
 
 class SqueezeExcite(nn.Module):
@@ -73,12 +93,12 @@ class SqueezeExcite(nn.Module):
             nn.Linear(channels, squeezed),
             nn.ReLU(inplace=True),
             nn.Linear(squeezed, channels),
-            nn.Hardsigmoid(inplace=True),
+            HardSigmoid(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W), same shape out."""
-        gate: Tensor = self.fc(x.mean(dim=(2, 3)))
+        gate: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return x * gate[:, :, None, None]
 
 
@@ -99,7 +119,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
 
         def activation() -> nn.Module:
-            return nn.Hardswish(inplace=True) if hardswish else nn.ReLU(inplace=True)
+            return HardSwish() if hardswish else nn.ReLU(inplace=True)
 
         gate = SqueezeExcite(hidden) if excite else nn.Identity()
         depthwise = [
