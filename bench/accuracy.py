@@ -64,12 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with val.csv and images/")
     parser.add_argument("--split", default="val")
     parser.add_argument("--detector", help="haar or yunet:PATH (default: boxes from the labels)")
+    parser.add_argument("--merge", choices=("mean", "official"), help="another merge than the model's own")
     parser.add_argument("--model", help="safetensors model (default: the one in the box)")
 
 
 def measure(arguments: argparse.Namespace) -> list[Record]:
     """The normalized error in percent, its mean and distribution, and the share of faces above 10%."""
     landmarker = pf.FaceLandmarker(arguments.model, arguments.detector, color="rgb")
+    model = landmarker.model
+    if arguments.merge:
+        model.with_mean_shape(model.mean_shape, arguments.merge)
     every = 100 * inter_ocular_errors(landmarker, arguments.data / f"{arguments.split}.csv")
     errors = every[~np.isnan(every)]
     boxes = Path(arguments.detector.replace(":", "/")).parts[0] if arguments.detector else "labels"
@@ -77,7 +81,7 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
     def record(metric: str, values: Sequence[float]) -> Record:
         return Record(
             case="accuracy",
-            subject=f"{arguments.model or 'model in the box'}, boxes from {boxes}",
+            subject=f"{arguments.model or 'model in the box'}, boxes from {boxes}, merge {model.config.merge}",
             metric=metric,
             unit="%",
             device=device_name("cpu"),

@@ -1,8 +1,6 @@
 """Head and decoding on equal features: dense convolutions with an eager decode against the fused operation."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -95,18 +93,14 @@ def check(subjects: dict[str, Call]) -> None:
 
 
 def _with_isa(isa: str, x: torch.Tensor, head: HeadWeights, table: pf.NeighborTable) -> pf.Landmarks:
-    with _use_isa(isa):
-        return pf.ops.head_decode(x, head, table, backend="cpp")
-
-
-@contextmanager
-def _use_isa(isa: str) -> Iterator[None]:
     from pipnet_fast import _C
 
     before = _C.isa()
     _C.use_isa(isa)
-    yield
-    _C.use_isa(before)
+    try:
+        return pf.ops.head_decode(x, head, table, backend="cpp")
+    finally:
+        _C.use_isa(before)
 
 
 def _isas() -> list[str]:

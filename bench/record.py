@@ -1,6 +1,8 @@
 """One JSON record a measurement, with everything needed to judge it beside the number."""
 
+import functools
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -10,6 +12,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of what a measurement depends upon."""
+    found = {"python": platform.python_version()}
+    for package in ("pipnet_fast", "torch", "triton", "numpy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def commit() -> str:
+    """The commit that was measured, with a plus where the tree differs from it."""
+    root = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+
+    # Results are written into the tree; they do not change what is measured.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/bench/results")
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
 
 
 @dataclass(frozen=True)
@@ -29,8 +56,8 @@ class Record:
     p80: float | None = None
     runs: int = 0
     reason: str | None = None
-    versions: dict[str, str] = field(default_factory=lambda: versions())
-    commit: str = field(default_factory=lambda: commit())
+    versions: dict[str, str] = field(default_factory=versions)
+    commit: str = field(default_factory=commit)
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float | int]:
@@ -56,34 +83,9 @@ def device_name(device: str) -> str:
 
 
 def _affinity() -> Sequence[int]:
-    import os
-
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return range(os.cpu_count() or 1)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a measurement depends upon."""
-    found = {"python": platform.python_version()}
-    for package in ("pipnet_fast", "torch", "triton", "numpy"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def commit() -> str:
-    """The commit that was measured, with a plus where the tree differs from it."""
-    root = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
-
-    # Results are written into the tree; they do not change what is measured.
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/bench/results")
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
 
 
 def write(records: Sequence[Record], path: Path) -> Path:

@@ -3,9 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <stdexcept>
 #include <array>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -22,7 +22,10 @@ T* pointer(std::uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
-void check_table(const pipnet::MergeTable& table, std::int64_t landmarks, std::int64_t neighbors) {
+pipnet::MergeTable checked_table(std::uintptr_t starts, std::uintptr_t sources, std::uintptr_t weights,
+                                 std::int64_t landmarks, std::int64_t neighbors) {
+  const pipnet::MergeTable table{pointer<const std::int32_t>(starts), pointer<const std::int32_t>(sources),
+                                 pointer<const float>(weights)};
   const std::int64_t votes = landmarks * (1 + neighbors);
   bool good = table.starts[0] == 0 && table.starts[landmarks] == votes;
   for (std::int64_t n = 0; n < landmarks; ++n) good &= table.starts[n] <= table.starts[n + 1];
@@ -31,6 +34,7 @@ void check_table(const pipnet::MergeTable& table, std::int64_t landmarks, std::i
     throw std::invalid_argument("table: expected increasing starts from 0 to " + std::to_string(votes) +
                                 " and sources below it");
   }
+  return table;
 }
 
 using Strides = std::array<std::ptrdiff_t, 4>;
@@ -47,11 +51,9 @@ void decode(const std::array<std::uintptr_t, 5>& maps, const std::array<Strides,
     args.maps[i] = pointer<const float>(maps[i]);
     args.strides[i] = to_strides(strides[i]);
   }
-  args.table = {pointer<const std::int32_t>(table[0]), pointer<const std::int32_t>(table[1]),
-                pointer<const float>(table[2])};
+  args.table = checked_table(table[0], table[1], table[2], args.landmarks, args.neighbors);
   args.points = pointer<float>(points);
   args.scores = pointer<float>(scores);
-  check_table(args.table, args.landmarks, args.neighbors);
   py::gil_scoped_release release;
   pipnet::decode(args, threads);
 }
@@ -69,11 +71,9 @@ void head_decode(std::uintptr_t features, const Strides& strides, const std::arr
   args.score_bias = pointer<const float>(packed[1]);
   args.vote_weight = pointer<const float>(packed[2]);
   args.vote_bias = pointer<const float>(packed[3]);
-  args.table = {pointer<const std::int32_t>(packed[4]), pointer<const std::int32_t>(packed[5]),
-                pointer<const float>(packed[6])};
+  args.table = checked_table(packed[4], packed[5], packed[6], args.landmarks, args.neighbors);
   args.points = pointer<float>(points);
   args.scores = pointer<float>(scores);
-  check_table(args.table, args.landmarks, args.neighbors);
   py::gil_scoped_release release;
   pipnet::head_decode(args, threads);
 }

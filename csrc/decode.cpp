@@ -22,7 +22,7 @@ DecodePlanes* implementation() {
 }
 
 // Fewer planes than this a thread take less time than waking one.
-constexpr std::int64_t kPlanesPerThread = kSplitAlways ? 1 : 256;
+constexpr std::int64_t kPlanesPerThread = 256;
 
 }  // namespace
 
@@ -30,13 +30,9 @@ void decode(DecodeArgs args, int threads) {
   const std::int64_t planes = args.batch * args.landmarks, votes = planes * (1 + args.neighbors) * 2;
   args.votes = workspace(static_cast<std::size_t>(votes));
   DecodePlanes* const run = implementation();
-  const std::int64_t useful = 1 + planes / kPlanesPerThread;
-  parallel_for(planes, useful < threads ? static_cast<int>(useful) : threads,
+  parallel_for(planes, worthwhile_threads(planes, kPlanesPerThread, threads),
                [&](std::int64_t begin, std::int64_t end, int) { run(args, begin, end); });
-  for (std::int64_t b = 0; b < args.batch; ++b) {
-    merge_votes(args.table, args.grid, args.landmarks, args.votes + b * args.landmarks * (1 + args.neighbors) * 2,
-                args.points + b * args.landmarks * 2);
-  }
+  merge_votes(args);
 }
 
 }  // namespace pipnet

@@ -23,18 +23,17 @@ HeadDecodePanels* implementation() {
 
 // A thread with fewer multiplications than this to do is not worth waking: behind a torch backbone, torch's own
 // threads still spin on the other cores for a while (measured by `python -m bench head`).
-constexpr std::int64_t kMultipliesPerThread = kSplitAlways ? 1 : std::int64_t{1} << 24;
+constexpr std::int64_t kMultipliesPerThread = std::int64_t{1} << 24;
 
-int useful_threads(const HeadDecodeArgs& a, int threads) {
+std::int64_t multiplies(const HeadDecodeArgs& a) {
   const std::int64_t rows = a.grid.height * a.grid.width + 2 * (1 + a.neighbors);
-  const std::int64_t useful = 1 + a.batch * a.landmarks * rows * a.channels / kMultipliesPerThread;
-  return threads < 1 ? 1 : static_cast<int>(useful < threads ? useful : threads);
+  return a.batch * a.landmarks * rows * a.channels;
 }
 
 }  // namespace
 
 void head_decode(HeadDecodeArgs args, int threads) {
-  threads = useful_threads(args, threads);
+  threads = worthwhile_threads(multiplies(args), kMultipliesPerThread, threads);
   const std::int64_t votes_per_image = args.landmarks * (1 + args.neighbors) * 2;
   args.votes = workspace(static_cast<std::size_t>(args.batch * votes_per_image + threads * args.channels));
   args.columns = args.votes + args.batch * votes_per_image;
@@ -43,10 +42,7 @@ void head_decode(HeadDecodeArgs args, int threads) {
   parallel_for(panels, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
     run(args, begin, end, thread);
   });
-  for (std::int64_t b = 0; b < args.batch; ++b) {
-    merge_votes(args.table, args.grid, args.landmarks, args.votes + b * votes_per_image,
-                args.points + b * args.landmarks * 2);
-  }
+  merge_votes(args);
 }
 
 }  // namespace pipnet

@@ -5,7 +5,7 @@
 
 namespace pipnet {
 
-inline void merge_votes(const MergeTable& table, const Grid& grid, std::int64_t landmarks, const float* votes,
+inline void merge_image(const MergeTable& table, const Grid& grid, std::int64_t landmarks, const float* votes,
                         float* points) {
   const float width = static_cast<float>(grid.width), height = static_cast<float>(grid.height);
   for (std::int64_t n = 0; n < landmarks; ++n) {
@@ -17,6 +17,15 @@ inline void merge_votes(const MergeTable& table, const Grid& grid, std::int64_t 
     }
     points[2 * n] = x / width;
     points[2 * n + 1] = y / height;
+  }
+}
+
+// All images of either operation's arguments: their votes (B, N, 1 + K, 2) to points (B, N, 2).
+template <class Args>
+void merge_votes(const Args& a) {
+  for (std::int64_t b = 0; b < a.batch; ++b) {
+    const float* votes = a.votes + b * a.landmarks * (1 + a.neighbors) * 2;
+    merge_image(a.table, a.grid, a.landmarks, votes, a.points + b * a.landmarks * 2);
   }
 }
 

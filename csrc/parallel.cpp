@@ -6,7 +6,6 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -94,6 +93,11 @@ std::atomic<Pool*> pool{new Pool};
 #endif
 
 }  // namespace
+
+int worthwhile_threads(std::int64_t work, std::int64_t per_thread, int threads) {
+  const std::int64_t useful = 1 + (kSplitAlways ? work : work / per_thread);
+  return static_cast<int>(std::clamp<std::int64_t>(useful, 1, std::max(1, threads)));
+}
 
 void parallel_for(std::int64_t count, int threads, const Body& body) {
   threads = static_cast<int>(std::min<std::int64_t>(threads, count));

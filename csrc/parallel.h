@@ -13,6 +13,9 @@ constexpr bool kSplitAlways = true;
 constexpr bool kSplitAlways = false;
 #endif
 
+// Threads that are worth waking for `work`, when one should have at least `per_thread` of it.
+int worthwhile_threads(std::int64_t work, std::int64_t per_thread, int threads);
+
 // Calls body(begin, end, thread) for parts of [0, count) on up to `threads` threads, the caller's included, and
 // returns when all are done. `thread` is below `threads` and no two parts that run at once share it.
 // While another call holds the pool, everything runs on the caller's thread. `body` must not throw.

@@ -1,6 +1,6 @@
 """Builders of operations' inputs: random, on decision edges, in every memory layout."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -91,3 +91,21 @@ def second_best_gap(score: Tensor) -> float:
         return float("inf")
     best = flat.topk(2, dim=2).values
     return float((best[..., 0] - best[..., 1]).min())
+
+
+def randomized(**config: Any) -> pf.PIPNet:
+    """A model in eval mode whose every layer matters; the usual initialization is close to zero in the head."""
+    with torch.device("meta"):
+        model = pf.PIPNet(**config)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if key.endswith("num_batches_tracked"):
+                value.fill_(5)
+            elif key.endswith(("running_mean", ".bias")):
+                value.normal_(0, 0.1)
+            elif value.ndim == 1:
+                value.uniform_(0.5, 1.5)
+            else:
+                value.normal_(0, (2 / value[0].numel()) ** 0.5)
+    return model.eval()

@@ -21,24 +21,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 import pipnet_fast as pf
+from tests.inputs import randomized
 
 LAYOUTS = {19: "aflw19", 29: "cofw29", 68: "300w68", 98: "wflw98"}
-
-
-def randomized(**config: Any) -> pf.PIPNet:
-    """A model in eval mode whose points are not all alike."""
-    with torch.device("meta"):
-        model = pf.PIPNet(**config)
-    model.to_empty(device="cpu")
-    with torch.no_grad():
-        for key, value in model.state_dict().items():
-            if key.endswith("num_batches_tracked"):
-                value.fill_(5)
-            elif value.ndim == 1:
-                value.uniform_(0.5, 1.5)
-            else:
-                value.normal_(0, (2 / value[0].numel()) ** 0.5)
-    return model.eval()
 
 
 def small(num_neighbors: int = 4, **config: Any) -> pf.PIPNet:

@@ -14,28 +14,11 @@ from torch import Tensor, nn
 
 import pipnet_fast as pf
 from pipnet_fast.models import pipnet as pipnet_module
+from tests.inputs import randomized
 
 BACKBONES = ("resnet18", "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3")
 # Where points and scores may differ from those of the dense maps: the order of float32 sums.
 ROUNDING = 1e-5
-
-
-def randomized(**config: Any) -> pf.PIPNet:
-    """A model in eval mode whose every layer matters; the usual initialization is close to zero in the head."""
-    with torch.device("meta"):
-        model = pf.PIPNet(**config)
-    model.to_empty(device="cpu")
-    with torch.no_grad():
-        for key, value in model.state_dict().items():
-            if key.endswith("num_batches_tracked"):
-                value.zero_()
-            elif key.endswith(("running_mean", ".bias")):
-                value.normal_(0, 0.1)
-            elif value.ndim == 1:
-                value.uniform_(0.5, 1.5)
-            else:
-                value.normal_(0, (2 / value[0].numel()) ** 0.5)
-    return model.eval()
 
 
 def small(num_neighbors: int = 4, **config: Any) -> pf.PIPNet:

@@ -44,7 +44,6 @@ def create_backbone(
     trunk = (
         resnet(name, width) if name in BLOCKS else {"mobilenet_v2": mobilenet_v2, "mobilenet_v3": mobilenet_v3}[name]()
     )
-    backbone = with_stride(trunk, stride)
     if weights is not None:
-        load_imagenet(backbone, name, weights)
-    return backbone
+        load_imagenet(trunk, name, weights)
+    return with_stride(trunk, stride)

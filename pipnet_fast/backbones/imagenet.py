@@ -23,7 +23,7 @@ def load_imagenet(backbone: Backbone, name: str, weights: str | os.PathLike[str]
     """Load ImageNet weights into a backbone of width 1.
 
     Args:
-        backbone: the trunk to fill; layers that ImageNet networks lack (those of other strides) stay as they are.
+        backbone: the trunk to fill, at the stride of ImageNet networks, 32.
         name: which backbone it is.
         weights: ``"imagenet"`` downloads torchvision's first weights (for ``mobilenet_v3`` those that the
             official code uses) into torch.hub's folder, once, and checks their SHA-256; anything else is the
@@ -37,7 +37,7 @@ def load_imagenet(backbone: Backbone, name: str, weights: str | os.PathLike[str]
     state = _download(source) if weights == "imagenet" else read_state_dict(source)
     own = backbone.state_dict()
     # BatchNorm's step counters are missing from weights saved by old versions of torch.
-    wanted = {key for key in own if not key.startswith(_NECK) and not key.endswith("num_batches_tracked")}
+    wanted = {key for key in own if not key.endswith("num_batches_tracked")}
     missing = sorted(wanted - state.keys())
     wrong = sorted(key for key in wanted & state.keys() if state[key].shape != own[key].shape)
     if missing or wrong:
@@ -47,9 +47,6 @@ def load_imagenet(backbone: Backbone, name: str, weights: str | os.PathLike[str]
             f"another shape, the first is {first!r}"
         )
     backbone.load_state_dict({key: state[key] for key in wanted}, strict=False)
-
-
-_NECK = ("layer5.", "bn5.", "layer6.", "bn6.", "deconv1.", "bn_deconv1.")
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -65,11 +65,6 @@ class HeadWeights(NamedTuple):
         """K."""
         return self.vote_weight.shape[1] // 2 - 1
 
-    @property
-    def in_channels(self) -> int:
-        """C."""
-        return self.vote_weight.shape[2]
-
 
 def pack_head(weights: HeadMaps, biases: HeadMaps) -> HeadWeights:
     """Pack the weights (rows, C) and biases (rows,) of the five 1x1 convolutions, given in map order.
