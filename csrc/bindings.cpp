@@ -58,20 +58,30 @@ void decode(const std::array<std::uintptr_t, 5>& maps, const std::array<Strides,
   pipnet::decode(args, threads);
 }
 
+pipnet::Storage to_storage(const std::string& name) {
+  if (name == "float32") return pipnet::Storage::float32;
+  if (name == "float16") return pipnet::Storage::float16;
+  if (name == "int8") return pipnet::Storage::int8;
+  throw std::invalid_argument("storage: expected float32, float16 or int8, got " + name);
+}
+
 void head_decode(std::uintptr_t features, const Strides& strides, const std::array<std::int64_t, 6>& shape,
-                 const std::array<std::uintptr_t, 7>& packed, std::uintptr_t points, std::uintptr_t scores,
-                 int threads) {
+                 const std::string& storage, const std::array<std::uintptr_t, 9>& packed, std::uintptr_t points,
+                 std::uintptr_t scores, int threads) {
   pipnet::HeadDecodeArgs args{};
   args.batch = shape[0], args.channels = shape[1];
   args.grid = {shape[2], shape[3]};
   args.landmarks = shape[4], args.neighbors = shape[5];
   args.features = pointer<const float>(features);
   args.strides = to_strides(strides);
-  args.score_weight = pointer<const float>(packed[0]);
+  args.storage = to_storage(storage);
+  args.score_weight = pointer<const void>(packed[0]);
   args.score_bias = pointer<const float>(packed[1]);
-  args.vote_weight = pointer<const float>(packed[2]);
+  args.vote_weight = pointer<const void>(packed[2]);
   args.vote_bias = pointer<const float>(packed[3]);
-  args.table = checked_table(packed[4], packed[5], packed[6], args.landmarks, args.neighbors);
+  args.score_scale = pointer<const float>(packed[4]);
+  args.vote_scale = pointer<const float>(packed[5]);
+  args.table = checked_table(packed[6], packed[7], packed[8], args.landmarks, args.neighbors);
   args.points = pointer<float>(points);
   args.scores = pointer<float>(scores);
   py::gil_scoped_release release;
@@ -85,9 +95,10 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.def("decode", &decode, py::arg("maps"), py::arg("strides"), py::arg("shape"), py::arg("table"), py::arg("points"),
         py::arg("scores"), py::arg("threads"),
         "Decode float32 maps at these addresses; shape is (B, N, K, H, W), strides count elements.");
-  m.def("head_decode", &head_decode, py::arg("features"), py::arg("strides"), py::arg("shape"), py::arg("packed"),
-        py::arg("points"), py::arg("scores"), py::arg("threads"),
-        "Fused head and decoding; shape is (B, C, H, W, N, K), packed the head's four tensors and the table's three.");
+  m.def("head_decode", &head_decode, py::arg("features"), py::arg("strides"), py::arg("shape"), py::arg("storage"),
+        py::arg("packed"), py::arg("points"), py::arg("scores"), py::arg("threads"),
+        "Fused head and decoding; shape is (B, C, H, W, N, K), packed the head's six tensors (0 where it has none) and "
+        "the table's three.");
   m.def("isas", [] {
     std::vector<std::string> names;
     for (pipnet::Isa isa : pipnet::available_isas()) names.emplace_back(pipnet::isa_name(isa));

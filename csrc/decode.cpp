@@ -1,5 +1,7 @@
 #include "decode.h"
 
+#include <algorithm>
+
 #include "cpu.h"
 #include "merge.h"
 #include "parallel.h"
@@ -21,8 +23,8 @@ DecodePlanes* implementation() {
   }
 }
 
-// Fewer planes than this a thread take less time than waking one.
-constexpr std::int64_t kPlanesPerThread = 256;
+// Planes that are taken together; fewer than two such parts take less time than waking a thread.
+constexpr std::int64_t kPlanes = 128;
 
 }  // namespace
 
@@ -30,8 +32,8 @@ void decode(DecodeArgs args, int threads) {
   const std::int64_t planes = args.batch * args.landmarks, votes = planes * (1 + args.neighbors) * 2;
   args.votes = workspace(static_cast<std::size_t>(votes));
   DecodePlanes* const run = implementation();
-  parallel_for(planes, worthwhile_threads(planes, kPlanesPerThread, threads),
-               [&](std::int64_t begin, std::int64_t end, int) { run(args, begin, end); });
+  parallel_for((planes + kPlanes - 1) / kPlanes, worthwhile_threads(planes, 2 * kPlanes, threads),
+               [&](std::int64_t part) { run(args, part * kPlanes, std::min(planes, (part + 1) * kPlanes)); });
   merge_votes(args);
 }
 

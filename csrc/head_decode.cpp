@@ -1,5 +1,7 @@
 #include "head_decode.h"
 
+#include <algorithm>
+
 #include "cpu.h"
 #include "merge.h"
 #include "parallel.h"
@@ -21,28 +23,63 @@ HeadDecodePanels* implementation() {
   }
 }
 
-// A thread with fewer multiplications than this to do is not worth waking: behind a torch backbone, torch's own
-// threads still spin on the other cores for a while (measured by `python -m bench head`).
-constexpr std::int64_t kMultipliesPerThread = std::int64_t{1} << 24;
+// A thread with fewer multiplications than this to do is not worth waking.
+constexpr std::int64_t kMultipliesPerThread = std::int64_t{1} << 21;
 
 std::int64_t multiplies(const HeadDecodeArgs& a) {
   const std::int64_t rows = a.grid.height * a.grid.width + 2 * (1 + a.neighbors);
   return a.batch * a.landmarks * rows * a.channels;
 }
 
+// Images that take turns with a landmark's weights before the next landmark's are read.
+constexpr std::int64_t kImages = 8;
+// Cells that are transposed together: a column's stores keep to as many lines as a cache set has ways.
+constexpr std::int64_t kBlock = 8;
+
+// One block of cells of one image, channels innermost.
+void transpose_block(const HeadDecodeArgs& a, std::int64_t image, std::int64_t first, float* columns) {
+  const std::int64_t cells = a.grid.height * a.grid.width, last = std::min(first + kBlock, cells);
+  const float* column[kBlock];
+  for (std::int64_t cell = first; cell < last; ++cell) {
+    column[cell - first] = a.features + image * a.strides.batch + cell / a.grid.width * a.strides.row +
+                           cell % a.grid.width * a.strides.column;
+  }
+  float* out = columns + (image * cells + first) * a.channels;
+  for (std::int64_t c = 0; c < a.channels; ++c)
+    for (std::int64_t i = 0; i < last - first; ++i) out[i * a.channels + c] = column[i][c * a.strides.channel];
+}
+
+void transpose(HeadDecodeArgs& args, float* columns, int threads) {
+  const std::int64_t cells = args.grid.height * args.grid.width, blocks = (cells + kBlock - 1) / kBlock;
+  parallel_for(args.batch * blocks, threads, [&](std::int64_t block) {
+    transpose_block(args, block / blocks, block % blocks * kBlock, columns);
+  });
+  args.features = columns;
+  args.strides = {cells * args.channels, 1, args.grid.width * args.channels, args.channels};
+}
+
 }  // namespace
 
 void head_decode(HeadDecodeArgs args, int threads) {
   threads = worthwhile_threads(multiplies(args), kMultipliesPerThread, threads);
-  const std::int64_t votes_per_image = args.landmarks * (1 + args.neighbors) * 2;
-  args.votes = workspace(static_cast<std::size_t>(args.batch * votes_per_image + threads * args.channels));
-  args.columns = args.votes + args.batch * votes_per_image;
   HeadDecodePanels* const run = implementation();
-  const std::int64_t panels = (args.landmarks + kPanel - 1) / kPanel;
-  parallel_for(panels, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
-    run(args, begin, end, thread);
-  });
-  merge_votes(args);
+  const std::int64_t panels = (args.landmarks + kPanel - 1) / kPanel, batch = args.batch;
+  const std::int64_t columns = args.strides.channel == 1 ? 0 : args.grid.height * args.grid.width * args.channels;
+  const std::int64_t votes = args.landmarks * (1 + args.neighbors) * 2;
+  const std::int64_t each = panels * kPanel + votes + columns;
+  args.cells = workspace(static_cast<std::size_t>(std::min(batch, kImages) * each));
+  for (std::int64_t first = 0; first < batch; first += kImages) {
+    HeadDecodeArgs images = args;
+    images.batch = std::min(batch - first, kImages);
+    images.features += first * args.strides.batch;
+    images.points += first * args.landmarks * 2;
+    images.scores += first * args.landmarks;
+    images.votes = images.cells + images.batch * panels * kPanel;
+    if (columns != 0) transpose(images, images.votes + images.batch * votes, threads);
+    if (threads == 1) run(images, 0, panels);
+    else parallel_for(panels, threads, [&](std::int64_t panel) { run(images, panel, panel + 1); });
+    merge_votes(images);
+  }
 }
 
 }  // namespace pipnet

@@ -5,8 +5,8 @@
 
 namespace pipnet {
 
-void head_decode_panels_scalar(const HeadDecodeArgs& args, std::int64_t begin, std::int64_t end, int thread) {
-  head_decode_panels(args, begin, end, thread);
+void head_decode_panels_scalar(const HeadDecodeArgs& args, std::int64_t begin, std::int64_t end) {
+  head_decode_panels(args, begin, end);
 }
 
 }  // namespace pipnet

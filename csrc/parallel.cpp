@@ -10,77 +10,103 @@
 #if !defined(_WIN32)
 #include <pthread.h>
 #endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
 
 namespace pipnet {
 namespace {
 
-using Body = std::function<void(std::int64_t, std::int64_t, int)>;
+using Body = std::function<void(std::int64_t)>;
 
-// Workers wait on a condition variable; a job is published under the mutex by a new generation number.
+inline void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Looks for some ten microseconds whether `done` holds: going to sleep and being woken takes longer.
+template <class Done>
+void spin_until(const Done& done) {
+  for (int i = 0; i < 512 && !done(); ++i) pause();
+}
+
+// One job at a time, published under the mutex by a new generation number; its items are taken one by one by
+// whoever is free. The caller never waits for a worker that has not begun: on a busy machine it does all alone.
+// Who does wait for another spins for a short while, then sleeps on a condition variable.
 class Pool {
  public:
   bool try_run(std::int64_t count, int threads, const Body& body) {
     std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
     if (!owner.owns_lock()) return false;
-    threads = std::min(threads, 1 + grow(threads - 1));
+    grow(threads - 1);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       body_ = &body;
       count_ = count;
-      parts_ = threads;
-      running_ = threads - 1;
+      next_ = 0;
+      welcome_ = threads - 1;
       ++generation_;
     }
     wake_.notify_all();
-    run_part(body, count, threads, 0);
+    take_items(body, count);
     std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, [this] { return running_ == 0; });
+    welcome_ = 0;
+    lock.unlock();
+    const auto alone = [this] { return running_ == 0; };
+    spin_until(alone);
+    lock.lock();
+    alone_.wait(lock, alone);
     return true;
   }
 
  private:
-  static void run_part(const Body& body, std::int64_t count, int parts, int part) {
-    const std::int64_t begin = count * part / parts, end = count * (part + 1) / parts;
-    if (begin < end) body(begin, end, part);
+  void take_items(const Body& body, std::int64_t count) {
+    for (std::int64_t item; (item = next_.fetch_add(1)) < count;) body(item);
   }
 
-  // Starts threads up to this many workers, or as many as the system allows; returns how many there are.
-  int grow(int workers) {
+  // Starts threads up to this many workers, or as many as the system allows.
+  void grow(int workers) {
     try {
       while (workers_ < workers) {
-        // Starts after the present generation, so that it does not take part in a job published before it.
-        std::thread(&Pool::work, this, workers_ + 1, generation_).detach();
+        std::thread(&Pool::work, this, generation_.load()).detach();
         ++workers_;
       }
     } catch (const std::system_error&) {
       // The callers' own threads carry on.
     }
-    return workers_;
   }
 
-  void work(int index, std::uint64_t seen) {
-    std::unique_lock<std::mutex> lock(mutex_);
+  void work(std::uint64_t seen) {
+    const auto published = [&] { return generation_ != seen; };
     for (;;) {
-      wake_.wait(lock, [&] { return generation_ != seen; });
+      spin_until(published);
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, published);
       seen = generation_;
-      if (index >= parts_) continue;
+      if (welcome_ == 0) continue;
+      --welcome_;
+      ++running_;
       const Body& body = *body_;
       const std::int64_t count = count_;
-      const int parts = parts_;
       lock.unlock();
-      run_part(body, count, parts, index);
+      take_items(body, count);
       lock.lock();
-      if (--running_ == 0) done_.notify_one();
+      if (--running_ == 0) alone_.notify_one();
     }
   }
 
   std::mutex owner_;  // held by the caller whose job runs
-  std::mutex mutex_;  // guards what follows
-  std::condition_variable wake_, done_;
-  std::uint64_t generation_ = 0;
+  std::mutex mutex_;  // guards what follows; atomic is what is looked at without it too
+  std::condition_variable wake_, alone_;
+  std::atomic<std::uint64_t> generation_{0};
+  std::atomic<std::int64_t> next_{0};
+  std::atomic<int> running_{0};  // workers
   const Body* body_ = nullptr;
   std::int64_t count_ = 0;
-  int parts_ = 0, running_ = 0;
+  int welcome_ = 0;  // workers that may still join the job
   int workers_ = 0;  // changed by the owner alone
 };
 
@@ -102,7 +128,7 @@ int worthwhile_threads(std::int64_t work, std::int64_t per_thread, int threads) 
 void parallel_for(std::int64_t count, int threads, const Body& body) {
   threads = static_cast<int>(std::min<std::int64_t>(threads, count));
   if (threads > 1 && pool.load()->try_run(count, threads, body)) return;
-  if (count > 0) body(0, count, 0);
+  for (std::int64_t item = 0; item < count; ++item) body(item);
 }
 
 }  // namespace pipnet

@@ -16,10 +16,8 @@ constexpr bool kSplitAlways = false;
 // Threads that are worth waking for `work`, when one should have at least `per_thread` of it.
 int worthwhile_threads(std::int64_t work, std::int64_t per_thread, int threads);
 
-// Calls body(begin, end, thread) for parts of [0, count) on up to `threads` threads, the caller's included, and
-// returns when all are done. `thread` is below `threads` and no two parts that run at once share it.
-// While another call holds the pool, everything runs on the caller's thread. `body` must not throw.
-void parallel_for(std::int64_t count, int threads,
-                  const std::function<void(std::int64_t, std::int64_t, int)>& body);
+// Calls body(item) for every item of [0, count), on up to `threads` threads, the caller's included, and returns when
+// all are done. While another call holds the pool, everything runs on the caller's thread. `body` must not throw.
+void parallel_for(std::int64_t count, int threads, const std::function<void(std::int64_t)>& body);
 
 }  // namespace pipnet

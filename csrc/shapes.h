@@ -38,20 +38,31 @@ struct DecodeArgs {
   float* scores;  // (B, N)
 };
 
+// An IEEE half-precision number.
+struct Half {
+  std::uint16_t bits;
+};
+
+// How weights are stored; features, biases and sums are float32 always.
+enum class Storage { float32, float16, int8 };
+
 struct HeadDecodeArgs {
   std::int64_t batch, channels, landmarks, neighbors;
   Grid grid;
   const float* features;  // (B, C, H, W)
   Strides strides;
-  const float* score_weight;  // (ceil(N / kPanel), C, kPanel)
-  const float* score_bias;    // (ceil(N / kPanel) * kPanel)
-  const float* vote_weight;   // (N, 2 + 2K, C)
-  const float* vote_bias;     // (N, 2 + 2K)
+  Storage storage;
+  const void* score_weight;  // (ceil(N / kPanel), C, kPanel)
+  const void* vote_weight;   // (N, 2 + 2K, C)
+  const float* score_bias;   // (ceil(N / kPanel) * kPanel)
+  const float* vote_bias;    // (N, 2 + 2K)
+  const float* score_scale;  // as score_bias: what a row of int8 is multiplied by; null for 1
+  const float* vote_scale;   // as vote_bias
   MergeTable table;
-  float* columns;  // scratch, C floats a thread: a feature column that is not contiguous
-  float* votes;    // scratch (B, N, 1 + K, 2)
-  float* points;   // (B, N, 2)
-  float* scores;   // (B, N)
+  float* cells;   // scratch (B, ceil(N / kPanel) * kPanel): the winning ones, exact up to 2^24
+  float* votes;   // scratch (B, N, 1 + K, 2)
+  float* points;  // (B, N, 2)
+  float* scores;  // (B, N)
 };
 
 }  // namespace pipnet

@@ -13,6 +13,7 @@ def head_decode(
     features: int,
     strides: Sequence[int],
     shape: Sequence[int],
+    storage: str,
     packed: Sequence[int],
     points: int,
     scores: int,

@@ -1,28 +1,35 @@
-// AVX-512F: 16 floats.
+// AVX-512F: 16 floats; its dot products take 8, because half-precision numbers convert no faster by 16.
 #pragma once
 
-#include <immintrin.h>
+#include "ymm.h"
 
 namespace pipnet {
 namespace {
 
-struct Vec {
+struct Zmm {
   static constexpr int kLanes = 16;
-  static constexpr int kTileCells = 8;  // enough independent sums to hide the latency of the multiply-add
   using Mask = __mmask16;
   __m512 v;
 
-  static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  static Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
+  static Zmm load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static Zmm load(const Half* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
+  static Zmm load(const std::int8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  }
+  static Zmm broadcast(float x) { return {_mm512_set1_ps(x)}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
-  static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  static Zmm divide(Zmm a, Zmm b) { return {_mm512_div_ps(a.v, b.v)}; }
+  static Zmm fma(Zmm a, Zmm b, Zmm c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   // maxps gives its second operand where either is NaN.
-  static Vec max_ignoring_nan(Vec a, Vec best) { return {_mm512_max_ps(a.v, best.v)}; }
-  static Mask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
-  static Vec select(Mask mask, Vec yes, Vec no) { return {_mm512_mask_blend_ps(mask, no.v, yes.v)}; }
-  float sum() const { return _mm512_reduce_add_ps(v); }
+  static Zmm max_ignoring_nan(Zmm a, Zmm best) { return {_mm512_max_ps(a.v, best.v)}; }
+  static Mask greater(Zmm a, Zmm b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
+  static Zmm select(Mask mask, Zmm yes, Zmm no) { return {_mm512_mask_blend_ps(mask, no.v, yes.v)}; }
   float max() const { return _mm512_reduce_max_ps(v); }
 };
+
+using Vec = Zmm;
+using DotVec = Ymm;
+constexpr int kTileCells = 8;  // enough independent sums to hide the latency of the multiply-add
 
 }  // namespace
 }  // namespace pipnet

@@ -3,25 +3,47 @@
 
 #include <arm_neon.h>
 
+#include <cstring>
+
+#include "../half.h"
+
 namespace pipnet {
 namespace {
 
 struct Vec {
   static constexpr int kLanes = 4;
-  static constexpr int kTileCells = 6;  // 4 vectors x 6 cells = 24 of 32 registers
   using Mask = uint32x4_t;
   float32x4_t v;
 
   static Vec load(const float* p) { return {vld1q_f32(p)}; }
+  static Vec load(const Half* p) {
+    return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p))))};
+  }
+  static Vec load(const std::int8_t* p) {
+    std::int32_t bytes;  // four of them and no more: the row may end here
+    std::memcpy(&bytes, p, sizeof bytes);
+    const int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes)));
+    return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)))};
+  }
   static Vec broadcast(float x) { return {vdupq_n_f32(x)}; }
   void store(float* p) const { vst1q_f32(p, v); }
+  static Vec divide(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
   static Vec max_ignoring_nan(Vec a, Vec best) { return {vbslq_f32(vcgtq_f32(a.v, best.v), a.v, best.v)}; }
   static Mask greater(Vec a, Vec b) { return vcgtq_f32(a.v, b.v); }
   static Vec select(Mask mask, Vec yes, Vec no) { return {vbslq_f32(mask, yes.v, no.v)}; }
-  float sum() const { return vaddvq_f32(v); }
+  // The sums of the lanes of a and of b.
+  static void sum_two(Vec a, Vec b, float* out) {
+    const float32x4_t pairs = vpaddq_f32(a.v, b.v);
+    vst1_f32(out, vget_low_f32(vpaddq_f32(pairs, pairs)));
+  }
   float max() const { return vmaxvq_f32(v); }
 };
+
+using DotVec = Vec;
+constexpr int kTileCells = 6;  // 4 vectors x 6 cells = 24 of 32 registers
+
+inline void prefetch(const char* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace
 }  // namespace pipnet

@@ -10,6 +10,7 @@ N * (H * W + 2 + 2K) rows instead of N * H * W * (3 + 2K), and no map is written
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,16 +26,19 @@ from pipnet_fast.ops._merge import (
     result_dtype,
     winning_cells,
 )
-from pipnet_fast.ops.types import CPU_PANEL, HeadWeights, Landmarks
+from pipnet_fast.ops.types import CPU_PANEL, STORAGES, HeadWeights, Landmarks
 
 Result = tuple[Tensor, Tensor]
 
 
-def score_map(features: Tensor, score_weight: Tensor, score_bias: Tensor, num_landmarks: int) -> Tensor:
-    """The dense score map (B, N, H, W) of packed score rows."""
-    rows = score_weight.transpose(1, 2).flatten(0, 1)[:num_landmarks]
-    scores = torch.einsum("nc,bchw->bnhw", rows, features)
-    return scores + score_bias[:num_landmarks].view(-1, 1, 1)
+def score_map(features: Tensor, head: HeadWeights) -> Tensor:
+    """The dense score map (B, N, H, W), in the features' dtype."""
+    landmarks, dtype = head.num_landmarks, features.dtype
+    rows = head.score_weight.to(dtype).transpose(1, 2).flatten(0, 1)
+    if head.score_scale is not None:
+        rows = rows * head.score_scale.to(dtype).unsqueeze(1)
+    scores = torch.einsum("nc,bchw->bnhw", rows[:landmarks], features)
+    return scores + head.score_bias[:landmarks].to(dtype).view(-1, 1, 1)
 
 
 def reference(
@@ -43,22 +47,26 @@ def reference(
     score_bias: Tensor,
     vote_weight: Tensor,
     vote_bias: Tensor,
+    score_scale: Tensor | None,
+    vote_scale: Tensor | None,
     starts: Tensor,
     sources: Tensor,
     weights: Tensor,
 ) -> Result:
     """The operation in plain torch: what the other backends are held against."""
     features, head, table = _checked(
-        (features, score_weight, score_bias, vote_weight, vote_bias, starts, sources, weights)
+        (features, score_weight, score_bias, vote_weight, vote_bias, score_scale, vote_scale, starts, sources, weights)
     )
     dtype = result_dtype(features.dtype)
-    features, head = features.to(dtype), HeadWeights(*(t.to(dtype) for t in head))
+    features = features.to(dtype)
     batch, channels, height, width = features.shape
 
-    score = score_map(features, head.score_weight, head.score_bias, head.num_landmarks)
-    best, cell = winning_cells(score)
+    best, cell = winning_cells(score_map(features, head))
     columns = features.flatten(2).gather(2, cell.unsqueeze(1).expand(-1, channels, -1))
-    votes = torch.einsum("nrc,bcn->bnr", head.vote_weight, columns) + head.vote_bias
+    rows = head.vote_weight.to(dtype)
+    if head.vote_scale is not None:
+        rows = rows * head.vote_scale.to(dtype).unsqueeze(2)
+    votes = torch.einsum("nrc,bcn->bnr", rows, columns) + head.vote_bias.to(dtype)
     votes = votes.view(batch, head.num_landmarks, 1 + head.num_neighbors, 2)
     return merge_votes(votes, cell, (height, width), table), best
 
@@ -67,22 +75,22 @@ _op = torch.library.custom_op("pipnet_fast::head_decode", reference, mutates_arg
 
 
 @_op.register_fake
-def _fake(*tensors: Tensor) -> Result:
+def _fake(*tensors: Any) -> Result:
     features, head, _ = _checked(tensors)
     return _empty_result(features, head.num_landmarks)
 
 
 @_op.register_kernel("cpu")
-def _cpu(*tensors: Tensor) -> Result:
+def _cpu(*tensors: Any) -> Result:
     return (_cpp if choose("head_decode", "auto", tensors[0]) == "cpp" else reference)(*tensors)
 
 
 @_op.register_kernel("cuda")
-def _cuda(*tensors: Tensor) -> Result:
+def _cuda(*tensors: Any) -> Result:
     return (_triton if choose("head_decode", "auto", tensors[0]) == "triton" else reference)(*tensors)
 
 
-def _cpp(*tensors: Tensor) -> Result:
+def _cpp(*tensors: Any) -> Result:
     from pipnet_fast import _C
 
     features, head, table = _checked(tensors)
@@ -96,7 +104,8 @@ def _cpp(*tensors: Tensor) -> Result:
         features.data_ptr(),
         features.stride(),
         (*features.shape, head.num_landmarks, head.num_neighbors),
-        [t.data_ptr() for t in (*head, *table)],
+        str(head.vote_weight.dtype).removeprefix("torch."),
+        [0 if t is None else t.data_ptr() for t in (*head, *table)],
         points.data_ptr(),
         scores.data_ptr(),
         torch.get_num_threads(),
@@ -104,12 +113,17 @@ def _cpp(*tensors: Tensor) -> Result:
     return points, scores
 
 
-def _triton(*tensors: Tensor) -> Result:
+def _triton(*tensors: Any) -> Result:
     from pipnet_fast.kernels.head_decode import head_decode as launch
 
     features, head, table = _checked(tensors)
+    if head.vote_weight.dtype != features.dtype:
+        raise TypeError(
+            f"head_decode: head: backend 'triton' expects weights in {features.dtype} as the features, got "
+            f"{head.vote_weight.dtype}"
+        )
     points, scores = _empty_result(features, head.num_landmarks)
-    launch(features, *head, *table, points, scores)
+    launch(features, *head[:4], *table, points, scores)
     return points, scores
 
 
@@ -119,9 +133,10 @@ def _empty_result(features: Tensor, num_landmarks: int) -> Result:
     return points, features.new_empty(batch, num_landmarks, dtype=dtype)
 
 
-def _checked(tensors: Sequence[Tensor]) -> tuple[Tensor, HeadWeights, MergeTensors]:
+def _checked(tensors: Sequence[Any]) -> tuple[Tensor, HeadWeights, MergeTensors]:
     """The operation's arguments, which fit together, all but the features contiguous."""
-    features, head, table = tensors[0], HeadWeights(*tensors[1:5]), MergeTensors(*tensors[5:])
+    features: Tensor = tensors[0]
+    head, table = HeadWeights(*tensors[1:7]), MergeTensors(*tensors[7:])
     if head.vote_weight.ndim != 3 or head.vote_weight.shape[1] < 2 or head.vote_weight.shape[1] % 2:
         raise ValueError(
             f"head_decode: head: expected vote_weight of shape (N, 2 + 2K, C), got {tuple(head.vote_weight.shape)}"
@@ -137,24 +152,42 @@ def _checked(tensors: Sequence[Tensor]) -> tuple[Tensor, HeadWeights, MergeTenso
     check_grid("head_decode", "features", features.shape[2], features.shape[3])
     panel = head.score_weight.shape[2] if head.score_weight.ndim == 3 else 0
     panels = -(-landmarks // panel) if panel else 0
-    for name, got, shape in (
-        ("score_weight", head.score_weight, (panels, channels, panel)),
-        ("score_bias", head.score_bias, (panels * panel,)),
-        ("vote_bias", head.vote_bias, (landmarks, rows)),
-        ("vote_weight", head.vote_weight, (landmarks, rows, channels)),
+    stored = _stored_dtype(features, head)
+    for name, got, shape, dtype in (
+        ("score_weight", head.score_weight, (panels, channels, panel), stored),
+        ("score_bias", head.score_bias, (panels * panel,), features.dtype),
+        ("vote_bias", head.vote_bias, (landmarks, rows), features.dtype),
+        ("vote_weight", head.vote_weight, (landmarks, rows, channels), stored),
+        ("score_scale", head.score_scale, (panels * panel,), features.dtype),
+        ("vote_scale", head.vote_scale, (landmarks, rows), features.dtype),
     ):
+        if got is None:
+            if (name == "score_scale" or name == "vote_scale") and stored != torch.int8:
+                continue
+            raise ValueError(f"head_decode: head: expected {name} beside weights in {stored}, got None")
         if got.shape != shape or not panels:
             raise ValueError(
                 f"head_decode: head: expected {name} of shape {shape} for N={landmarks}, C={channels}, "
                 f"got {tuple(got.shape)}"
             )
-        if got.dtype != features.dtype or got.device != features.device:
+        if got.dtype != dtype or got.device != features.device:
             raise ValueError(
-                f"head_decode: head: expected {name} in {features.dtype} on {features.device} as the features, "
-                f"got {got.dtype} on {got.device}"
+                f"head_decode: head: expected {name} in {dtype} on {features.device} beside features in "
+                f"{features.dtype}, got {got.dtype} on {got.device}"
             )
     table = checked_table("head_decode", table, landmarks, rows // 2 - 1, features)
-    return features, HeadWeights(*(t.contiguous() for t in head)), table
+    return features, HeadWeights(*_contiguous(head)), table
+
+
+def _contiguous(head: HeadWeights) -> list[Any]:
+    return [None if t is None else t.contiguous() for t in head]
+
+
+def _stored_dtype(features: Tensor, head: HeadWeights) -> torch.dtype:
+    """What the weights must be: of the features' dtype, or smaller beside float32 features on the CPU."""
+    stored = head.vote_weight.dtype
+    smaller = features.dtype == torch.float32 and features.device.type == "cpu" and stored in STORAGES.values()
+    return stored if smaller else features.dtype
 
 
 def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backend: Backend = "auto") -> Landmarks:
@@ -162,7 +195,8 @@ def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backe
 
     Args:
         features: (B, C, H, W), B >= 0, any strides; channels-last is the fast path.
-        head: packed weights, ``model.head``, of the same dtype and device.
+        head: packed weights, ``model.head``, of the same dtype and device; beside float32 features on the CPU
+            also stored smaller (``model.head.stored_as("float16")``).
         table: the neighbor table for the same N and K.
         backend: ``"auto"``, or one of ``backends()``, which then runs or raises. ``"cpp"`` takes float32 on
             the CPU, ``"triton"`` float32, float16 and bfloat16 on CUDA (sums in float32 always),
@@ -193,9 +227,7 @@ def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backe
     if chosen == "reference":
         result = reference(*args)
         if not torch.compiler.is_compiling():
-            dtype = result_dtype(features.dtype)
-            rows, bias = head.score_weight.to(dtype), head.score_bias.to(dtype)
-            reject_nan("head_decode", score_map(features.detach().to(dtype), rows, bias, head.num_landmarks))
+            reject_nan("head_decode", score_map(features.detach().to(result_dtype(features.dtype)), head))
         return Landmarks(*result)
     if chosen == "triton" and features.device.type == "cpu":
         return Landmarks(*_triton(*args))

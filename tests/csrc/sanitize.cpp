@@ -210,11 +210,44 @@ Args shared_args(const Shape& s, const Table& table, Output& out) {
   return args;
 }
 
+// Rows of weights as they are stored, in a buffer of exactly that size; `values` are the numbers that it stands for.
+// The fills' integers and quarters are exact in every storage, the reals are first rounded to quarters.
+struct Rows {
+  Floats values;
+  std::vector<char> memory;
+
+  void store(pipnet::Storage storage) {
+    if (storage != pipnet::Storage::float32)
+      for (float& value : values) value = 0.25f * std::nearbyint(4.0f * value);
+    const std::size_t width = storage == pipnet::Storage::float32 ? 4 : storage == pipnet::Storage::float16 ? 2 : 1;
+    memory.resize(values.size() * width);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      char* const at = memory.data() + i * width;
+      const std::uint16_t half = to_half(values[i]);
+      // int8 counts quarters: the scale is a quarter too.
+      const std::int8_t quarters = static_cast<std::int8_t>(4.0f * values[i]);
+      if (width == 4) std::memcpy(at, &values[i], 4);
+      if (width == 2) std::memcpy(at, &half, 2);
+      if (width == 1) std::memcpy(at, &quarters, 1);
+    }
+  }
+
+  // Of small multiples of a quarter, which a half holds exactly.
+  static std::uint16_t to_half(float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    const std::uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    return static_cast<std::uint16_t>(sign | (magnitude == 0 ? 0 : (magnitude - ((127u - 15u) << 23)) >> 13));
+  }
+};
+
 struct HeadCase {
   Shape shape;
   Random random;
   View features;
-  Floats score_weight, score_bias, vote_weight, vote_bias;
+  pipnet::Storage storage;
+  Rows score_weight, vote_weight;
+  Floats score_bias, vote_bias, score_scale, vote_scale;
   Table table;
   Wants points, scores;
 
@@ -222,12 +255,19 @@ struct HeadCase {
       : shape(s),
         random(seed),
         features({s.batch, s.channels, s.grid.height, s.grid.width}, s.layout, random),
+        storage(static_cast<pipnet::Storage>(random.below(3))),
         score_bias(size((s.landmarks + kPanel - 1) / kPanel * kPanel)),
         vote_bias(size(s.votes() * 2)),
         table(s, random) {
-    score_weight = Floats(score_bias.size() * size(s.channels));
-    vote_weight = Floats(vote_bias.size() * size(s.channels));
+    score_weight.values = Floats(score_bias.size() * size(s.channels));
+    vote_weight.values = Floats(vote_bias.size() * size(s.channels));
+    if (storage == pipnet::Storage::int8) {
+      score_scale = Floats(score_bias.size(), 0.25f);
+      vote_scale = Floats(vote_bias.size(), 0.25f);
+    }
     fill();
+    score_weight.store(storage);
+    vote_weight.store(storage);
     reference(*this, s.fill == kReals ? 1e-6 * static_cast<double>(s.channels + 4) : 0.0);
   }
 
@@ -235,9 +275,9 @@ struct HeadCase {
   void fill() {
     const auto value = [this] { return shape.fill == kReals ? random.real() : random.integer(3); };
     features.fill(value);
-    for (Floats* rows : {&score_weight, &score_bias, &vote_weight, &vote_bias})
+    for (Floats* rows : {&score_weight.values, &score_bias, &vote_weight.values, &vote_bias})
       std::generate(rows->begin(), rows->end(), value);
-    for (float& weight : score_weight) {
+    for (float& weight : score_weight.values) {
       if (shape.fill == kEqual) weight = 0.0f;
       if (shape.fill == kPlanted) weight = 1.0f + std::abs(weight);
     }
@@ -252,23 +292,28 @@ struct HeadCase {
   }
 
   double score(Index b, Index n, Index cell) const {
-    return dot(score_bias[size(n)], score_weight, n / kPanel * shape.channels * kPanel + n % kPanel, kPanel, b, cell);
+    return dot(score_bias[size(n)], score_weight.values, n / kPanel * shape.channels * kPanel + n % kPanel, kPanel, b, cell);
   }
   double vote(Index b, Index v, Index axis, Index cell) const {
-    return dot(vote_bias[size(2 * v + axis)], vote_weight, (2 * v + axis) * shape.channels, 1, b, cell);
+    return dot(vote_bias[size(2 * v + axis)], vote_weight.values, (2 * v + axis) * shape.channels, 1, b, cell);
   }
   double dot(double sum, const Floats& rows, Index start, Index step, Index b, Index cell) const {
     for (Index c = 0; c < shape.channels; ++c) sum += double(rows[size(start + c * step)]) * features.at(b, c, cell);
     return sum;
   }
 
+  std::string note() const { return " storage=" + std::to_string(static_cast<int>(storage)); }
+
   Output run(int threads) const {
     Output out(shape);
     auto args = shared_args<pipnet::HeadDecodeArgs>(shape, table, out);
     args.channels = shape.channels;
     args.features = features.data(), args.strides = features.core_strides();
-    args.score_weight = score_weight.data(), args.score_bias = score_bias.data();
-    args.vote_weight = vote_weight.data(), args.vote_bias = vote_bias.data();
+    args.storage = storage;
+    args.score_weight = score_weight.memory.data(), args.score_bias = score_bias.data();
+    args.vote_weight = vote_weight.memory.data(), args.vote_bias = vote_bias.data();
+    args.score_scale = score_scale.empty() ? nullptr : score_scale.data();
+    args.vote_scale = vote_scale.empty() ? nullptr : vote_scale.data();
     pipnet::head_decode(args, threads);
     return out;
   }
@@ -315,6 +360,8 @@ struct MapsCase {
     return k < 0 ? maps[size(1 + axis)].at(b, n, cell) : maps[size(3 + axis)].at(b, n * shape.neighbors + k, cell);
   }
 
+  std::string note() const { return ""; }
+
   Output run(int threads) const {
     Output out(shape);
     auto args = shared_args<pipnet::DecodeArgs>(shape, table, out);
@@ -353,7 +400,7 @@ void check(const char* operation, const Shape& shape) {
       if (threads == 2) std::thread([&] { out = c.run(threads); }).join();
       else out = c.run(threads);
       const std::string how = std::string(operation) + " " + pipnet::isa_name(isa) + " threads=" +
-                              std::to_string(threads) + " " + shape.text() + " seed=" + std::to_string(seed);
+                              std::to_string(threads) + " " + shape.text() + " seed=" + std::to_string(seed) + c.note();
       report(how, fault("scores", out.scores, c.scores) + fault("points", out.points, c.points));
     }
   }
