@@ -3,7 +3,7 @@
 from pipnet_fast import ops
 from pipnet_fast.crop import CropRule
 from pipnet_fast.engines import engines
-from pipnet_fast.models import PIPNet, load, load_official, save
+from pipnet_fast.models import GRMI, CoordNet, MapNet, PIPNet, load, load_official, save
 from pipnet_fast.neighbors import NeighborTable, neighbor_table
 from pipnet_fast.ops import HeadMaps, Landmarks
 from pipnet_fast.pipeline.detectors import HaarDetector, YuNetDetector
@@ -11,12 +11,15 @@ from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.landmarker import FaceLandmarker
 
 __all__ = [
+    "GRMI",
+    "CoordNet",
     "CropRule",
     "FaceLandmarker",
     "Faces",
     "HaarDetector",
     "HeadMaps",
     "Landmarks",
+    "MapNet",
     "NeighborTable",
     "PIPNet",
     "YuNetDetector",

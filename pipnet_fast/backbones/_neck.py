@@ -18,11 +18,8 @@ def with_stride(trunk: Backbone, stride: int) -> Backbone:
     if stride == 32:
         return trunk
     if stride == 16:
-        deconv = nn.ConvTranspose2d(trunk.out_channels, CHANNELS, kernel_size=4, stride=2, padding=1, bias=False)
-        nn.init.normal_(deconv.weight, std=0.001)
-        stages["deconv1"] = deconv
-        stages["bn_deconv1"] = nn.BatchNorm2d(CHANNELS)
-        stages["relu_deconv1"] = nn.ReLU(inplace=True)
+        names = ("deconv1", "bn_deconv1", "relu_deconv1")
+        stages.update(zip(names, deconvolution(trunk.out_channels), strict=True))
         return Backbone(stages, CHANNELS, stride)
     in_channels = trunk.out_channels
     for number in (5, 6)[: 1 if stride == 64 else 2]:
@@ -34,3 +31,10 @@ def with_stride(trunk: Backbone, stride: int) -> Backbone:
         stages[f"relu{number}"] = nn.ReLU(inplace=True)
         in_channels = CHANNELS
     return Backbone(stages, CHANNELS, stride)
+
+
+def deconvolution(in_channels: int) -> tuple[nn.Module, ...]:
+    """A 4x4 stride-2 deconvolution to 512 channels, BatchNorm and ReLU: twice the height and width."""
+    deconv = nn.ConvTranspose2d(in_channels, CHANNELS, kernel_size=4, stride=2, padding=1, bias=False)
+    nn.init.normal_(deconv.weight, std=0.001)
+    return deconv, nn.BatchNorm2d(CHANNELS), nn.ReLU(inplace=True)

@@ -1,6 +1,21 @@
-"""The network and its files."""
+"""The networks and their files."""
 
 from pipnet_fast.models.checkpoint import load, load_official, save
+from pipnet_fast.models.coordnet import CoordNet, CoordNetConfig
+from pipnet_fast.models.grmi import GRMI, GRMIConfig
+from pipnet_fast.models.mapnet import MapNet, MapNetConfig
 from pipnet_fast.models.pipnet import PIPNet, PIPNetConfig
 
-__all__ = ["PIPNet", "PIPNetConfig", "load", "load_official", "save"]
+__all__ = [
+    "GRMI",
+    "CoordNet",
+    "CoordNetConfig",
+    "GRMIConfig",
+    "MapNet",
+    "MapNetConfig",
+    "PIPNet",
+    "PIPNetConfig",
+    "load",
+    "load_official",
+    "save",
+]

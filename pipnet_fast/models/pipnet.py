@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from pipnet_fast.backbones import create_backbone
 from pipnet_fast.crop import CropRule
 from pipnet_fast.layouts import MeanShape, load_mean_shape
+from pipnet_fast.models._base import LandmarkModel, require_int
 from pipnet_fast.neighbors import Merge, NeighborTable, cap_num_neighbors, neighbor_table
 from pipnet_fast.ops import HeadMaps, HeadWeights, Landmarks, head_decode, pack_head
 
-# A model file says how large its crops are; it may not ask for all the memory there is.
-MAX_INPUT_SIZE = 4096
 # The head's layers as the official network names them, in the order of HeadMaps.
 HEAD_LAYERS = ("cls_layer", "x_layer", "y_layer", "nb_x_layer", "nb_y_layer")
 
@@ -37,7 +36,7 @@ class PIPNetConfig:
         return asdict(self)
 
 
-class PIPNet(nn.Module):
+class PIPNet(LandmarkModel):
     """Facial landmarks from a crop of a face.
 
     Stages of the backbone and the layers of the head are direct children under the official network's names,
@@ -60,6 +59,8 @@ class PIPNet(nn.Module):
         ValueError: an argument out of its range, or a mean shape of another N.
     """
 
+    config: PIPNetConfig
+
     def __init__(
         self,
         backbone: str = "resnet18",
@@ -75,28 +76,18 @@ class PIPNet(nn.Module):
         crop: CropRule | None = None,
     ) -> None:
         """See the class."""
-        super().__init__()
-        _require_int("num_landmarks", num_landmarks, 1)
+        require_int("PIPNet", "num_landmarks", num_landmarks, 1)
         num_neighbors = cap_num_neighbors(num_neighbors, num_landmarks)
         trunk = create_backbone(backbone, stride, width, weights)
-        _require_int("input_size", input_size, stride)
-        if input_size % stride or input_size > MAX_INPUT_SIZE:
-            raise ValueError(
-                f"PIPNet: input_size: expected a multiple of the stride {stride} up to {MAX_INPUT_SIZE}, "
-                f"got {input_size}"
-            )
+        super().__init__(trunk, input_size, crop)
         if merge not in get_args(Merge):
             raise ValueError(f"PIPNet: merge: expected one of {get_args(Merge)}, got {merge!r}")
         self.config = PIPNetConfig(backbone, num_landmarks, num_neighbors, stride, input_size, float(width), merge)
-        self.crop = crop or CropRule()
         self.mean_shape: MeanShape | None = None
         self._table: NeighborTable | None = None
         if mean_shape is not None or num_neighbors == 0:
             self.with_mean_shape(np.zeros((num_landmarks, 2)) if mean_shape is None else mean_shape)
 
-        self._stages = [name for name, _ in trunk.named_children()]
-        for name, stage in trunk.named_children():
-            self.add_module(name, stage)
         rows = (num_landmarks,) * 3 + (num_landmarks * num_neighbors,) * 2
         for name, out_channels in zip(HEAD_LAYERS, rows, strict=True):
             if out_channels:
@@ -112,9 +103,7 @@ class PIPNet(nn.Module):
         """The backbone: (B, 3, H, W) normalized RGB to (B, C, H / stride, W / stride)."""
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             self._learning, self._packed = True, None
-        for name in self._stages:
-            x = getattr(self, name)(x)
-        return x
+        return super().forward_features(x)
 
     def forward(self, x: Tensor) -> HeadMaps:
         """The five dense maps, for training and for those who decode themselves.
@@ -132,24 +121,16 @@ class PIPNet(nn.Module):
         return HeadMaps(*maps)
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Landmarks:
-        """Landmarks by the fused head: the same as decoding ``forward``, without its maps.
-
-        Like ``forward``, it follows the module's mode: call ``eval()`` first, or BatchNorm uses the batch.
-
-        Args:
-            x: as for ``forward``; B may be 0.
-
-        Returns:
-            Landmarks: points (B, N, 2) in fractions of the crop and scores (B, N).
+    def landmarks(self, features: Tensor) -> Landmarks:
+        """Landmarks of features (B, C, H, W) by the fused head: those of the dense maps, without writing them.
 
         Raises:
-            ValueError: a bad input, or a model that was built without a mean shape.
+            TypeError, ValueError: other features, or a model that was built without a mean shape.
         """
-        self._check_input(x)
+        self._check_features(features)
         head = self.head
         # Under autocast the features come in half precision, the weights do not.
-        return head_decode(self.forward_features(x).to(head.vote_weight.dtype), head, self.table)
+        return head_decode(features.to(head.vote_weight.dtype), head, self.table)
 
     @property
     def table(self) -> NeighborTable:
@@ -210,21 +191,6 @@ class PIPNet(nn.Module):
         # Not get_parameter: a pruned or parametrized layer computes its weight.
         return cast(Tensor, getattr(self.get_submodule(layer), name))
 
-    def _check_input(self, x: Tensor) -> None:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"PIPNet: x: expected a tensor, got {type(x).__name__}")
-        stride = self.config.stride
-        if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
-            raise ValueError(f"PIPNet: x: expected floating-point (B, 3, H, W), got {tuple(x.shape)} {x.dtype}")
-        dtype = self._head_tensor("cls_layer", "weight").dtype
-        if x.dtype != dtype and not torch.compiler.is_compiling() and not torch.is_autocast_enabled(x.device.type):
-            raise TypeError(f"PIPNet: x: expected {dtype} as the weights are, got {x.dtype}")
-        if x.shape[2] % stride or x.shape[3] % stride or x.shape[2] < stride or x.shape[3] < stride:
-            raise ValueError(
-                f"PIPNet: x: expected height and width to be multiples of the stride {stride} (equation 4), "
-                f"got {x.shape[2]}x{x.shape[3]}"
-            )
-
 
 class _PackedHead:
     """A packed head and what it was packed from.
@@ -251,8 +217,3 @@ def _pack(weights: list[Tensor], biases: list[Tensor]) -> HeadWeights:
         rows += [rows[0][:0]] * 2
         offsets += [offsets[0][:0]] * 2
     return pack_head(HeadMaps(*rows), HeadMaps(*offsets))
-
-
-def _require_int(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"PIPNet: {name}: expected an integer >= {least}, got {value!r}")
