@@ -2,7 +2,7 @@
 
 Nothing is computed: the networks live on the meta device. N is the one whose parameters the paper counted, which
 differs between its rows. torch's FlopCounterMode counts the products of convolutions, deconvolutions and matrices;
-the paper's "GFLOPs" are multiply-accumulates too, up to 2% more of them with what else its tool counted. Only those
+the paper's "GFLOPs" are multiply-accumulates too, up to 1% more of them with what else its tool counted. Only those
 of MapNet differ: the paper's leave out the deconvolutions, so the sum without them stands beside the whole one.
 Decoding is in no sum, and so G-RMI's votes, one for every pixel and landmark, are not.
 """

@@ -110,7 +110,7 @@ class CoordNet(LandmarkModel):
         hidden = self.fc1(features.flatten(1)).relu()
         hidden = self.fc2(hidden).relu()
         points: Tensor = self.fc3(hidden)
-        return points.unflatten(1, (self.config.num_landmarks, 2))
+        return points.view(points.shape[0], self.config.num_landmarks, 2)
 
     def _check_input(self, x: Tensor) -> None:
         super()._check_input(x)

@@ -114,7 +114,7 @@ class GRMI(LandmarkModel):
         maps = self._maps(features.to(self.final_layer.weight.dtype))
         votes_an_image = maps.logits[:1].numel() * self._stride**2
         images = max(1, MAX_VOTES // max(1, votes_an_image))
-        parts = [self._decode(VotingMaps(*part)) for part in zip(*(m.split(images) for m in maps), strict=True)]
+        parts = [self._decode(VotingMaps(*part)) for part in zip(*(torch.split(m, images) for m in maps), strict=True)]
         return Landmarks(torch.cat([part.points_frac for part in parts]), torch.cat([part.scores for part in parts]))
 
     def _maps(self, features: Tensor) -> VotingMaps:
