@@ -321,7 +321,7 @@ def test_mapnet_decodes_its_maps(stride: int) -> None:
     assert not torch.equal(model.predict(x).points_frac, decode_heatmaps(heatmaps, quarter_offset=False).points_frac)
 
 
-def test_mapnet_of_stride_1_has_no_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mapnet_of_stride_1_has_no_offset() -> None:
     model = small(pf.MapNet, stride=1)
     with torch.no_grad():
         cells = model.predict(torch.randn(1, 3, 64, 64)).points_frac * 64 - 0.5

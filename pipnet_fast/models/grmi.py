@@ -16,8 +16,8 @@ from pipnet_fast.models.mapnet import decode_heatmaps
 from pipnet_fast.ops import Landmarks
 from pipnet_fast.ops._merge import result_dtype
 
-# Votes that are in memory at once, some 40 bytes each: five images of 98 landmarks at 256x256.
-MAX_VOTES = 1 << 25
+# Votes that are in memory at once, about 64 bytes each: 1 GB, two images of 98 landmarks at 256x256.
+MAX_VOTES = 1 << 24
 
 
 class VotingMaps(NamedTuple):
