@@ -41,7 +41,7 @@ def commit() -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """A measurement, or, with ``reason`` and no numbers, why there is none."""
+    """A measurement, or, with ``reason`` and no numbers, why there is none; ``note`` says what a reader must know."""
 
     case: str
     subject: str
@@ -56,6 +56,7 @@ class Record:
     p80: float | None = None
     runs: int = 0
     reason: str | None = None
+    note: str | None = None
     versions: dict[str, str] = field(default_factory=versions)
     commit: str = field(default_factory=commit)
 
