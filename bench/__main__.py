@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from bench import accuracy, detector_boxes, head, params
+from bench import accuracy, detector_boxes, floor, head, params
 from bench.record import Record, write
 
-CASES = {"head": head, "accuracy": accuracy, "detector_boxes": detector_boxes, "params": params}
+CASES = {"floor": floor, "head": head, "accuracy": accuracy, "detector_boxes": detector_boxes, "params": params}
 
 
 def main() -> None:

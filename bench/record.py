@@ -18,7 +18,7 @@ import torch
 def versions() -> dict[str, str]:
     """Versions of what a measurement depends upon."""
     found = {"python": platform.python_version()}
-    for package in ("pipnet_fast", "torch", "triton", "numpy"):
+    for package in ("pipnet_fast", "torch", "triton", "numpy", "onnxruntime", "openvino", "nncf", "ncnn", "MNN"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -90,10 +90,13 @@ def _affinity() -> Sequence[int]:
 
 
 def write(records: Sequence[Record], path: Path) -> Path:
-    """Write records as JSON; a folder gets a file named after the device."""
+    """Write records as JSON. In a folder they go to a file named after the device, beside its other cases' records."""
     if path.is_dir():
         name = "".join(c if c.isalnum() else "-" for c in records[0].device.split(",")[0].lower())
         path = path / f"{'-'.join(filter(None, name.split('-')))}.json"
+        cases = {r.case for r in records}
+        others = [r for r in read(path) if r.case not in cases] if path.exists() else []
+        records = sorted([*others, *records], key=lambda r: r.case)
     lines = ",\n".join(f"  {json.dumps({k: v for k, v in asdict(r).items() if v is not None})}" for r in records)
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     return path

@@ -1,41 +1,34 @@
-"""README tables from committed records: ``python -m bench.report bench/results/*.json``."""
+"""Tables of committed records: ``python -m bench.report bench/results/amd-epyc.json``."""
 
 import argparse
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from bench import tables
 from bench.record import Record, read
 
+Table = Callable[[list[Record]], Iterator[str]]
 
-def head_table(records: list[Record], shape: str) -> str:
-    """A Markdown table of the head case at one shape, its conditions in the line above."""
-    chosen = [r for r in records if r.case == "head" and r.shape.startswith(shape)]
-    if not chosen:
-        raise ValueError(f"no head records of shape {shape!r}")
-    first = chosen[0]
-    known = ", ".join(f"{name} {version}" for name, version in first.versions.items())
-    lines = [
-        f"{first.device}; {first.dtype}, {first.shape}; medians (20th to 80th percentile) of {first.runs} interleaved "
-        f"rounds; {known}; commit {first.commit}",
-        "",
-        "| head and decoding | threads | ms | against the faster rival |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for record in chosen:
-        if record.metric != "latency":
-            continue
-        ratio = next(r for r in chosen if r.subject == record.subject and r.threads == record.threads and r.unit == "x")
-        spread = f"{record.median} ({record.p20} to {record.p80})"
-        lines.append(f"| {record.subject} | {record.threads} | {spread} | {ratio.median}x |")
-    return "\n".join(lines)
+# Every table of a case, in the order of the report.
+TABLES: dict[str, Table] = {
+    "head": tables.head,
+    "head-sweep": tables.head_sweep,
+}
+
+
+def render(name: str, records: Sequence[Record]) -> str:
+    """A table in Markdown with its conditions above it; empty where its case was not measured."""
+    measured = any(r.case == name.split("-")[0] for r in records)
+    return "\n".join(TABLES[name](list(records))) if measured else ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.report")
-    parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--shape", default="B=1 C=512 8x8 N=98 K=10")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--table", choices=TABLES, nargs="+", default=list(TABLES))
     arguments = parser.parse_args()
-    for file in arguments.files:
-        print(head_table(read(file), arguments.shape), end="\n\n")
+    records = read(arguments.file)
+    print("\n\n".join(filter(None, (render(name, records) for name in arguments.table))))
 
 
 if __name__ == "__main__":

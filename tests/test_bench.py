@@ -19,20 +19,32 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_head_case_writes_records_that_the_report_reads(tmp_path: Path) -> None:
-    out = tmp_path / "records.json"
-    done = run("bench", "head", "--threads", "1", "--rounds", "2", "--json", str(out))
+    done = run("bench", "floor", "--threads", "1", "--rounds", "2", "--json", str(tmp_path))
     assert done.returncode == 0, done.stderr
+    done = run("bench", "head", "--threads", "1", "--rounds", "2", "--sweep", "base", "stride", "--json", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (out,) = tmp_path.iterdir()
     records = json.loads(out.read_text())
-    assert len({r["shape"] for r in records}) == 3
+    assert {r["case"] for r in records} == {"floor", "head"}
+    assert len({r["shape"] for r in records if r["case"] == "head"}) == 4
     needed = {"case", "subject", "metric", "unit", "median", "p20", "p80", "runs", "device", "threads", "dtype"}
     for record in records:
         assert needed | {"shape", "versions", "commit"} <= record.keys()
         assert record["p20"] <= record["median"] <= record["p80"]
-    report = run("bench.report", str(out))
+    report = run("bench.report", str(out), "--table", "head")
     assert report.returncode == 0, report.stderr
-    latencies = [r for r in records if r["unit"] == "ms" and r["shape"].startswith("B=1 C=512")]
-    assert report.stdout.count("\n| ") == len(latencies) + 2
-    assert f"| {latencies[0]['median']} (" in report.stdout
+    latencies = [r for r in records if r["unit"] == "ms" and r["shape"].startswith("B=1 C=512 8x8")]
+    floors = 3
+    assert report.stdout.count("\n| ") == len(latencies) + floors + 2
+    assert f"| {latencies[0]['median']:.3g} (" in report.stdout
+    assert "| B=1 C=512 2x2 N=98 K=10 | 1 |" in run("bench.report", str(out)).stdout
+
+
+def test_a_folder_keeps_the_records_of_other_cases(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert run("bench", "floor", "--threads", "1", "--rounds", "1", "--json", str(tmp_path)).returncode == 0
+    (out,) = tmp_path.iterdir()
+    assert len(json.loads(out.read_text())) == 3
 
 
 def test_subjects_that_disagree_are_not_timed() -> None:
@@ -43,12 +55,12 @@ def test_subjects_that_disagree_are_not_timed() -> None:
         sys.path.remove(str(ROOT))
     good = pf.Landmarks(torch.ones(1, 2, 2), torch.ones(1, 2))
     bad = pf.Landmarks(good.points_frac + 0.1, good.scores)
-    check({"a": lambda: good, "b": lambda: good})
-    with pytest.raises(RuntimeError, match="b differs from a by .*: not timed"):
-        check({"a": lambda: good, "b": lambda: bad})
+    check("a", good, good, "float32")
+    with pytest.raises(RuntimeError, match="b differs from the reference by .*: not timed"):
+        check("b", bad, good, "float32")
 
 
 def test_readme_shows_the_committed_records() -> None:
-    done = run("bench.report", "bench/results/amd-epyc.json")
+    done = run("bench.report", "bench/results/amd-epyc.json", "--table", "head")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,13 +5,14 @@ in ``pipnet_fast.kernels`` the Triton kernel, in ``csrc/`` the C++ one. Shapes a
 from pipnet_fast.ops._backends import Backend, backends
 from pipnet_fast.ops.decode import decode
 from pipnet_fast.ops.head_decode import head_decode
-from pipnet_fast.ops.types import HeadMaps, HeadWeights, Landmarks, pack_head
+from pipnet_fast.ops.types import HeadMaps, HeadWeights, Landmarks, Storage, pack_head
 
 __all__ = [
     "Backend",
     "HeadMaps",
     "HeadWeights",
     "Landmarks",
+    "Storage",
     "backends",
     "decode",
     "head_decode",
