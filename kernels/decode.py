@@ -43,8 +43,8 @@ def _decode_votes_kernel(
         cell = first + tl.arange(0, BLOCK_S)
         live = cell < cells
         at = (cell // width) * score_sh + (cell % width) * score_sw
-        score = tl.load(plane_ptr + at, mask=live, other=0.0).to(tl.float32)
-        best_score, best_cell = fold_winner(score, cell, live, best_score, best_cell)
+        score = tl.load(plane_ptr + at, mask=live, other=float("-inf")).to(tl.float32)
+        best_score, best_cell = fold_winner(score, first, best_score, best_cell, AXIS=0)
     tl.store(scores_ptr + image * num_landmarks + landmark, best_score)
 
     y = best_cell // width

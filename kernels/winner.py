@@ -5,13 +5,13 @@ import triton.language as tl
 
 
 @triton.jit
-def fold_winner(score, cell, live, best_score, best_cell):
-    """Fold a block of scores (S,) at cells (S,) into the best so far; the first of equal scores stays.
+def fold_winner(score, first, best_score, best_cell, AXIS: tl.constexpr):
+    """Fold a block of scores, the cells from ``first`` along AXIS, into the best so far.
 
-    A NaN, and a lane that is not live, counts as minus infinity.
+    The first of equal scores stays, so blocks come in the order of their cells. A NaN counts as minus infinity,
+    and as minus infinity come the lanes beyond the grid.
     """
-    score = tl.where(live & (score == score), score, float("-inf"))
-    block_score, lane = tl.max(score, axis=0, return_indices=True)
-    first_cell = tl.min(cell, axis=0)
+    score = tl.where(score == score, score, float("-inf"))
+    block_score, lane = tl.max(score, axis=AXIS, return_indices=True, return_indices_tie_break_left=True)
     wins = block_score > best_score
-    return tl.where(wins, block_score, best_score), tl.where(wins, first_cell + lane, best_cell)
+    return tl.where(wins, block_score, best_score), tl.where(wins, first + lane, best_cell)

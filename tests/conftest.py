@@ -76,7 +76,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         import pipnet_fast.kernels  # noqa: F401
 
         empty = torch.empty
-        monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(torch.nan))
+        monkeypatch.setattr(torch, "empty", lambda *a, **k: poisoned(empty(*a, **k)))
     if case.isa is None:
         yield case
         return
@@ -86,6 +86,11 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     _C.use_isa(case.isa)
     yield case
     _C.use_isa(before)
+
+
+def poisoned(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor filled with what no result can be built upon: NaN, or an index far outside of everything."""
+    return tensor.fill_(torch.nan if tensor.is_floating_point() else torch.iinfo(tensor.dtype).min)
 
 
 def _nan_filled(module: ModuleType) -> object:
