@@ -42,13 +42,13 @@ def _decode_votes_kernel(
     for first in range(0, cells, BLOCK_S):
         cell = first + tl.arange(0, BLOCK_S)
         live = cell < cells
-        at = (cell // width) * score_sh + (cell % width) * score_sw
+        at = (cell // width).to(tl.int64) * score_sh + (cell % width).to(tl.int64) * score_sw
         score = tl.load(plane_ptr + at, mask=live, other=float("-inf")).to(tl.float32)
         best_score, best_cell = fold_winner(score, first, best_score, best_cell, AXIS=0)
     tl.store(scores_ptr + image * num_landmarks + landmark, best_score)
 
-    y = best_cell // width
-    x = best_cell % width
+    y = (best_cell // width).to(tl.int64)
+    x = (best_cell % width).to(tl.int64)
     own_n = landmark.to(tl.int64)
     own_x = tl.load(offset_x_ptr + image * offset_x_sb + own_n * offset_x_sn + y * offset_x_sh + x * offset_x_sw)
     own_y = tl.load(offset_y_ptr + image * offset_y_sb + own_n * offset_y_sn + y * offset_y_sh + x * offset_y_sw)
@@ -78,18 +78,21 @@ def decode(
     neighbors = maps[3].shape[1] // landmarks
     if batch == 0:
         return
-    votes = torch.empty(batch, landmarks, 1 + neighbors, 2, dtype=torch.float32, device=points.device)
-    _decode_votes_kernel[(batch * landmarks,)](
-        *maps,
-        votes,
-        scores,
-        landmarks,
-        height * width,
-        width,
-        *(stride for m in maps for stride in m.stride()),
-        K=neighbors,
-        BLOCK_S=min(1024, triton.next_power_of_2(height * width)),
-        BLOCK_K=triton.next_power_of_2(max(1, neighbors)),
-        num_warps=1,
-    )
-    merge(votes, starts, sources, weights, points, height, width)
+    # Triton launches on the current device.
+    with torch.cuda.device_of(points):
+        votes = torch.empty(batch, landmarks, 1 + neighbors, 2, dtype=torch.float32, device=points.device)
+        _decode_votes_kernel[(batch * landmarks,)](
+            *maps,
+            votes,
+            scores,
+            landmarks,
+            height * width,
+            width,
+            *(stride for m in maps for stride in m.stride()),
+            K=neighbors,
+            BLOCK_S=min(1024, triton.next_power_of_2(height * width)),
+            BLOCK_K=triton.next_power_of_2(max(1, neighbors)),
+            num_warps=1,
+            enable_fp_fusion=True,
+        )
+        merge(votes, starts, sources, weights, points, height, width)

@@ -1,8 +1,8 @@
 """Votes of many images, as two matrix products, on the tensor cores for float16 and bfloat16.
 
-Scores: a tile of landmarks times the cells of one image, so the image is read once for all of the tile. Votes: a
-tile of images' winning columns times the rows of one landmark, so these are read once for all of the tile. The
-features lie channels-last in memory; a column is then one piece.
+Scores: a tile of landmarks times the cells of one or several images, so an image is read once for all of the tile.
+Votes: a tile of images' winning columns times the rows of one landmark, so these are read once for all of the tile.
+The features lie channels-last in memory; a column is then one piece.
 
 A float32 product is asked for as "ieee": TF32, the default, flips winners.
 """

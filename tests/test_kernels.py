@@ -147,6 +147,17 @@ def test_tables_are_ordered_and_their_blocks_fit_matrix_products(tuned: tuple[tu
             assert all(side >= 16 and side & (side - 1) == 0 for side in sides)
 
 
+def test_tuning_prints_what_the_tables_are() -> None:
+    from bench.tune import as_table, score_candidates, vote_candidates
+
+    for tuned in (SINGLE, HALF):
+        again = [row for least, blocks in tuned for row in ((least, blocks), (least + 1, blocks))]
+        text = as_table(again, "X").split(" = ")[1]
+        assert eval(text, {"LatencyBlocks": LatencyBlocks, "BatchBlocks": BatchBlocks}) == tuned
+    start = tuned_blocks(32, 64, torch.float32)
+    assert start in set(score_candidates(start)) & set(vote_candidates(start))
+
+
 def whole_numbers(shape: Shape, dtype: torch.dtype) -> tuple[Tensor, HeadWeights]:
     """Sums are exact in any order and precision, and equal scores abound."""
     rows = (shape.N, shape.N, shape.N, shape.N * shape.K, shape.N * shape.K)
@@ -161,18 +172,18 @@ def whole_numbers(shape: Shape, dtype: torch.dtype) -> tuple[Tensor, HeadWeights
 def test_cuda_graph_replays_on_new_features(dtype: torch.dtype, batch: int) -> None:
     shape = Shape(batch, 98, 10, 8, 8, 512)
     x, head = whole_numbers(shape, dtype)
-    head_there, neighbors = repack(head, "cuda"), table(shape)
+    head_there, table_there = repack(head, "cuda"), table(shape).to("cuda")
     static = x.cuda().to(memory_format=torch.channels_last)
     # Compiles, which a capture does not allow.
-    pf.ops.head_decode(static, head_there, neighbors)
+    pf.ops.head_decode(static, head_there, table_there)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        got = pf.ops.head_decode(static, head_there, neighbors)
+        got = pf.ops.head_decode(static, head_there, table_there)
     for _ in range(2):
         x = x.flip(0, 1).roll(3, 2)
         static.copy_(x)
         graph.replay()
-        expected = run_reference(x, head, neighbors)
+        expected = run_reference(x, head, table(shape))
         assert torch.equal(got.scores.cpu(), expected.scores)
         assert_landmarks_close(got.points_frac, expected.points_frac, "points")
 
