@@ -7,6 +7,7 @@ multiplications and the smallest number of bytes that the operation can do with;
 
 import argparse
 import time
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -73,7 +74,7 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
         out = torch.empty_like(a)
         cache, memory = torch.zeros(2 << 20), torch.zeros(64 << 20)
         subjects: list[tuple[str, str, float, Call]] = [
-            (PRODUCT, "GFLOP/s", 2 * 1024**3, lambda a=a, b=b, out=out: torch.mm(a, b, out=out)),
+            (PRODUCT, "GFLOP/s", 2 * 1024**3, partial(torch.mm, a, b, out=out)),
             (CACHE, "GB/s", 4 * cache.numel(), cache.sum),
             (MEMORY, "GB/s", 4 * memory.numel(), memory.sum),
         ]
@@ -90,7 +91,7 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
                     threads=threads,
                     dtype="float32",
                     shape=_shape(name, a, cache, memory),
-                    **{**best, "runs": arguments.rounds},  # type: ignore[arg-type]
+                    **{**best, "runs": arguments.rounds},
                 )
             )
     return records

@@ -79,7 +79,7 @@ class Problem:
         table = self.table
         head_decode(
             self.features,
-            *self.head,
+            *self.head[:4],
             table.starts,
             table.sources,
             table.weights,

@@ -36,7 +36,7 @@ def launch(x: Tensor, head: HeadWeights, neighbors: pf.NeighborTable, blocks: Bl
     points = torch.full((len(x), head.num_landmarks, 2), torch.nan, device=DEVICE)
     scores = torch.full((len(x), head.num_landmarks), torch.nan, device=DEVICE)
     head_decode(
-        x.to(DEVICE), *head, neighbors.starts, neighbors.sources, neighbors.weights, points, scores, blocks=blocks
+        x.to(DEVICE), *head[:4], neighbors.starts, neighbors.sources, neighbors.weights, points, scores, blocks=blocks
     )
     return Landmarks(points, scores)
 
