@@ -130,7 +130,7 @@ class PIPNet(LandmarkModel):
         self._check_features(features)
         head = self.head
         # Under autocast the features come in half precision, the weights do not.
-        return head_decode(features.to(head.vote_weight.dtype), head, self.table)
+        return head_decode(features.to(head.vote_bias.dtype), head, self.table)
 
     @property
     def table(self) -> NeighborTable:
