@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipnet_fast.neighbors import NeighborTable
 from pipnet_fast.ops._backends import Backend, choose
+from pipnet_fast.ops._library import register
 from pipnet_fast.ops._merge import (
     MergeTensors,
     check_grid,
@@ -52,21 +53,15 @@ def reference(
     return merge_votes(votes, cell, (height, width), table), best
 
 
-_op = torch.library.custom_op("pipnet_fast::decode", reference, mutates_args=())
-
-
-@_op.register_fake
 def _fake(*tensors: Tensor) -> Result:
     maps, _ = _checked(tensors)
     return _empty_result(maps.score)
 
 
-@_op.register_kernel("cpu")
 def _cpu(*tensors: Tensor) -> Result:
     return (_cpp if choose("decode", "auto", tensors[0]) == "cpp" else reference)(*tensors)
 
 
-@_op.register_kernel("cuda")
 def _cuda(*tensors: Tensor) -> Result:
     return (_triton if choose("decode", "auto", tensors[0]) == "triton" else reference)(*tensors)
 
@@ -134,6 +129,9 @@ def _checked(tensors: Sequence[Tensor]) -> tuple[HeadMaps, MergeTensors]:
                 f"got {got.dtype} on {got.device}"
             )
     return maps, checked_table("decode", table, landmarks, neighbors, maps.score)
+
+
+_op = register("decode", reference, fake=_fake, cpu=_cpu, cuda=_cuda)
 
 
 def decode(maps: HeadMaps, table: NeighborTable, backend: Backend = "auto") -> Landmarks:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipnet_fast.neighbors import NeighborTable
 from pipnet_fast.ops._backends import Backend, choose
+from pipnet_fast.ops._library import register
 from pipnet_fast.ops._merge import (
     MergeTensors,
     check_grid,
@@ -71,21 +72,15 @@ def reference(
     return merge_votes(votes, cell, (height, width), table), best
 
 
-_op = torch.library.custom_op("pipnet_fast::head_decode", reference, mutates_args=())
-
-
-@_op.register_fake
 def _fake(*tensors: Any) -> Result:
     features, head, _ = _checked(tensors)
     return _empty_result(features, head.num_landmarks)
 
 
-@_op.register_kernel("cpu")
 def _cpu(*tensors: Any) -> Result:
     return (_cpp if choose("head_decode", "auto", tensors[0]) == "cpp" else reference)(*tensors)
 
 
-@_op.register_kernel("cuda")
 def _cuda(*tensors: Any) -> Result:
     return (_triton if choose("head_decode", "auto", tensors[0]) == "triton" else reference)(*tensors)
 
@@ -188,6 +183,9 @@ def _stored_dtype(features: Tensor, head: HeadWeights) -> torch.dtype:
     stored = head.vote_weight.dtype
     smaller = features.dtype == torch.float32 and features.device.type == "cpu" and stored in STORAGES.values()
     return stored if smaller else features.dtype
+
+
+_op = register("head_decode", reference, fake=_fake, cpu=_cpu, cuda=_cuda)
 
 
 def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backend: Backend = "auto") -> Landmarks:
