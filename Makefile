@@ -21,7 +21,7 @@ lint: $(VENV)/.lint
 	$(BIN)/pip install --quiet --no-deps --target build/typecheck .
 	MYPYPATH=build/typecheck $(BIN)/mypy -p pipnet_fast
 	$(BIN)/mypy bench
-	MYPYPATH=build/typecheck PYTHONPATH=build/typecheck $(BIN)/stubtest pipnet_fast._C
+	MYPYPATH=build/typecheck PYTHONPATH=build/typecheck $(BIN)/stubtest --allowlist .stubtest-allowlist pipnet_fast._C
 
 # The C++ core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 sanitize:

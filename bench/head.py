@@ -12,7 +12,7 @@ import pipnet_fast as pf
 from bench.dense import DenseHead, DenseProduct
 from bench.record import Record, device_name, percentiles
 from bench.timing import Call, InGraph, interleaved
-from pipnet_fast.ops import HeadMaps, HeadWeights, Storage, pack_head
+from pipnet_fast.ops import HeadMaps, Storage, pack_head
 
 EAGER = "five convolutions + eager decode"
 PRODUCT = "one dense product + our decode"
@@ -130,10 +130,9 @@ class Head:
 
         for isa in _C.isas() if every_isa else [name for name in _C.isas() if name != "scalar"]:
             for storage in ("float32",) if isa == "scalar" else ("float32", "float16", "int8"):
-                stored = self.packed.stored_as(cast(Storage, storage))
+                bound = pf.ops.BoundHead(self.packed.stored_as(cast(Storage, storage)), self.table)
                 for layout, x in self.features.items():
-                    name = f"fused C++ {isa}, {storage} weights, {layout}"
-                    yield name, partial(_with_isa, isa, x, stored, self.table)
+                    yield f"fused C++ {isa}, {storage} weights, {layout}", partial(_with_isa, isa, bound, x)
 
     def on_cuda(self) -> Iterator[tuple[str, Call]]:
         """The Triton backend, called and replayed as nodes of a graph."""
@@ -163,12 +162,12 @@ def check(name: str, got: object, expected: pf.Landmarks, dtype: str) -> None:
         raise RuntimeError(f"{name} differs from the reference by {float(deviation.max())} of the crop: not timed")
 
 
-def _with_isa(isa: str, x: Tensor, head: HeadWeights, table: pf.NeighborTable) -> pf.Landmarks:
+def _with_isa(isa: str, head: pf.ops.BoundHead, x: Tensor) -> pf.Landmarks:
     from pipnet_fast import _C
 
     before = _C.isa()
     _C.use_isa(isa)
     try:
-        return pf.ops.head_decode(x, head, table, backend="cpp")
+        return head(x)
     finally:
         _C.use_isa(before)

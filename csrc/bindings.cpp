@@ -65,28 +65,40 @@ pipnet::Storage to_storage(const std::string& name) {
   throw std::invalid_argument("storage: expected float32, float16 or int8, got " + name);
 }
 
-void head_decode(std::uintptr_t features, const Strides& strides, const std::array<std::int64_t, 6>& shape,
-                 const std::string& storage, const std::array<std::uintptr_t, 9>& packed, std::uintptr_t points,
-                 std::uintptr_t scores, int threads) {
-  pipnet::HeadDecodeArgs args{};
-  args.batch = shape[0], args.channels = shape[1];
-  args.grid = {shape[2], shape[3]};
-  args.landmarks = shape[4], args.neighbors = shape[5];
-  args.features = pointer<const float>(features);
-  args.strides = to_strides(strides);
-  args.storage = to_storage(storage);
-  args.score_weight = pointer<const void>(packed[0]);
-  args.score_bias = pointer<const float>(packed[1]);
-  args.vote_weight = pointer<const void>(packed[2]);
-  args.vote_bias = pointer<const float>(packed[3]);
-  args.score_scale = pointer<const float>(packed[4]);
-  args.vote_scale = pointer<const float>(packed[5]);
-  args.table = checked_table(packed[6], packed[7], packed[8], args.landmarks, args.neighbors);
-  args.points = pointer<float>(points);
-  args.scores = pointer<float>(scores);
-  py::gil_scoped_release release;
-  pipnet::head_decode(args, threads);
-}
+// A head's weights and table, checked once; the caller keeps their memory alive and as it is.
+class Head {
+ public:
+  // shape: (C, N, K); packed: the head's six tensors, 0 where it has none, and the table's three.
+  Head(const std::array<std::int64_t, 3>& shape, const std::string& storage,
+       const std::array<std::uintptr_t, 9>& packed) {
+    args_.channels = shape[0], args_.landmarks = shape[1], args_.neighbors = shape[2];
+    args_.storage = to_storage(storage);
+    args_.score_weight = pointer<const void>(packed[0]);
+    args_.score_bias = pointer<const float>(packed[1]);
+    args_.vote_weight = pointer<const void>(packed[2]);
+    args_.vote_bias = pointer<const float>(packed[3]);
+    args_.score_scale = pointer<const float>(packed[4]);
+    args_.vote_scale = pointer<const float>(packed[5]);
+    args_.table = checked_table(packed[6], packed[7], packed[8], args_.landmarks, args_.neighbors);
+  }
+
+  // shape: (B, C, H, W).
+  void decode(std::uintptr_t features, const std::array<std::int64_t, 4>& shape, const Strides& strides,
+              std::uintptr_t points, std::uintptr_t scores, int threads) const {
+    pipnet::HeadDecodeArgs args = args_;
+    args.batch = shape[0];
+    args.grid = {shape[2], shape[3]};
+    args.features = pointer<const float>(features);
+    args.strides = to_strides(strides);
+    args.points = pointer<float>(points);
+    args.scores = pointer<float>(scores);
+    py::gil_scoped_release release;
+    pipnet::head_decode(args, threads);
+  }
+
+ private:
+  pipnet::HeadDecodeArgs args_{};
+};
 
 }  // namespace
 
@@ -95,10 +107,12 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.def("decode", &decode, py::arg("maps"), py::arg("strides"), py::arg("shape"), py::arg("table"), py::arg("points"),
         py::arg("scores"), py::arg("threads"),
         "Decode float32 maps at these addresses; shape is (B, N, K, H, W), strides count elements.");
-  m.def("head_decode", &head_decode, py::arg("features"), py::arg("strides"), py::arg("shape"), py::arg("storage"),
-        py::arg("packed"), py::arg("points"), py::arg("scores"), py::arg("threads"),
-        "Fused head and decoding; shape is (B, C, H, W, N, K), packed the head's six tensors (0 where it has none) and "
-        "the table's three.");
+  py::class_<Head>(m, "Head", "Weights and table at these addresses; shape is (C, N, K), packed the head's six tensors "
+                             "(0 where it has none) and the table's three.")
+      .def(py::init<const std::array<std::int64_t, 3>&, const std::string&, const std::array<std::uintptr_t, 9>&>(),
+           py::arg("shape"), py::arg("storage"), py::arg("packed"))
+      .def("decode", &Head::decode, py::arg("features"), py::arg("shape"), py::arg("strides"), py::arg("points"),
+           py::arg("scores"), py::arg("threads"), "Fused head and decoding; shape is (B, C, H, W).");
   m.def("isas", [] {
     std::vector<std::string> names;
     for (pipnet::Isa isa : pipnet::available_isas()) names.emplace_back(pipnet::isa_name(isa));

@@ -9,16 +9,19 @@ def decode(
     scores: int,
     threads: int,
 ) -> None: ...
-def head_decode(
-    features: int,
-    strides: Sequence[int],
-    shape: Sequence[int],
-    storage: str,
-    packed: Sequence[int],
-    points: int,
-    scores: int,
-    threads: int,
-) -> None: ...
+
+class Head:
+    def __init__(self, shape: Sequence[int], storage: str, packed: Sequence[int]) -> None: ...
+    def decode(
+        self,
+        features: int,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        points: int,
+        scores: int,
+        threads: int,
+    ) -> None: ...
+
 def isas() -> list[str]: ...
 def isa() -> str: ...
 def use_isa(name: str) -> None: ...

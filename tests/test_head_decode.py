@@ -275,6 +275,49 @@ def test_compiles_without_graph_breaks() -> None:
     assert torch.equal(compiled(x).points_frac, pf.ops.head_decode(x, head, neighbors).points_frac)
 
 
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_bound_head_is_head_decode(layout: str, storage: str) -> None:
+    shape = SMALL[3]
+    head, neighbors = head_weights(shape).stored_as(storage), table(shape)  # type: ignore[arg-type]
+    bound = pf.ops.BoundHead(head, neighbors)
+    for batch in (3, 0, 1):
+        x = in_layout(features(shape._replace(B=batch)), layout)
+        expected = pf.ops.head_decode(x, head, neighbors)
+        for got, want in zip(bound(x), expected, strict=True):
+            assert torch.equal(got, want)
+            assert not got.requires_grad
+    # Its own references keep the weights alive.
+    expected = bound(x)
+    del head, neighbors
+    junk = [torch.randn(1000) for _ in range(100)]
+    assert torch.equal(bound(x).points_frac, expected.points_frac)
+    del junk
+
+
+def test_bound_head_compiles() -> None:
+    x, bound = features(SHAPE), pf.ops.BoundHead(head_weights(SHAPE), table(SHAPE))
+    compiled = torch.compile(bound, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x).points_frac, bound(x).points_frac)
+
+
+def test_bound_head_has_the_errors_of_head_decode() -> None:
+    head, neighbors = head_weights(SHAPE), table(SHAPE)
+    with pytest.raises(TypeError, match="table: expected a NeighborTable, got NoneType"):
+        pf.ops.BoundHead(head, None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"head: expected vote_bias of shape \(5, 8\) for N=5, C=6, got \(5, 6\)"):
+        pf.ops.BoundHead(head._replace(vote_bias=torch.zeros(5, 6)), neighbors)
+    bound = pf.ops.BoundHead(head, neighbors)
+    with pytest.raises(ValueError, match=r"head_decode: features: expected floating-point \(B, 6, H, W\)"):
+        bound(torch.zeros(2, 7, 4, 4))
+    with pytest.raises(ValueError, match="head_decode: features: expected a grid of 1 to"):
+        bound(torch.zeros(2, 6, 4, 0))
+    with pytest.raises(TypeError, match="head_decode: features: expected a tensor, got list"):
+        bound([1.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="head: expected score_weight in torch.float64 on cpu"):
+        bound(torch.zeros(2, 6, 4, 4).double())
+
+
 SHAPE = Shape(2, 5, 3, 4, 4, 6)
 
 

@@ -4,11 +4,12 @@ in ``pipnet_fast.kernels`` the Triton kernel, in ``csrc/`` the C++ one. Shapes a
 
 from pipnet_fast.ops._backends import Backend, backends
 from pipnet_fast.ops.decode import decode
-from pipnet_fast.ops.head_decode import head_decode
+from pipnet_fast.ops.head_decode import BoundHead, head_decode
 from pipnet_fast.ops.types import HeadMaps, HeadWeights, Landmarks, Storage, pack_head
 
 __all__ = [
     "Backend",
+    "BoundHead",
     "HeadMaps",
     "HeadWeights",
     "Landmarks",

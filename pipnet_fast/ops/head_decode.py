@@ -10,7 +10,7 @@ N * (H * W + 2 + 2K) rows instead of N * H * W * (3 + 2K), and no map is written
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from pipnet_fast.neighbors import NeighborTable
 from pipnet_fast.ops._backends import Backend, choose
 from pipnet_fast.ops._library import register
 from pipnet_fast.ops._merge import (
+    MAX_CELLS,
     MergeTensors,
     check_grid,
     checked_table,
@@ -28,6 +29,9 @@ from pipnet_fast.ops._merge import (
     winning_cells,
 )
 from pipnet_fast.ops.types import CPU_PANEL, STORAGES, HeadWeights, Landmarks
+
+if TYPE_CHECKING:
+    from pipnet_fast import _C
 
 Result = tuple[Tensor, Tensor]
 
@@ -86,21 +90,31 @@ def _cuda(*tensors: Any) -> Result:
 
 
 def _cpp(*tensors: Any) -> Result:
+    features, head, table = _checked(tensors)
+    return _run_cpp(_cpp_head(head, table), features, head.num_landmarks)
+
+
+def _cpp_head(head: HeadWeights, table: MergeTensors) -> "_C.Head":
+    """The head as C++ takes it: valid as long as these tensors, which have been checked, are."""
     from pipnet_fast import _C
 
-    features, head, table = _checked(tensors)
     if head.score_weight.shape[2] != CPU_PANEL:
         raise ValueError(
             f"head_decode: head: expected score rows in panels of {CPU_PANEL} on the CPU, got "
             f"{head.score_weight.shape[2]}; pack the head on the CPU"
         )
-    points, scores = _empty_result(features, head.num_landmarks)
-    _C.head_decode(
+    landmarks, _, channels = head.vote_weight.shape
+    storage = str(head.vote_weight.dtype).removeprefix("torch.")
+    addresses = [0 if t is None else t.data_ptr() for t in (*head, *table)]
+    return _C.Head((channels, landmarks, head.num_neighbors), storage, addresses)
+
+
+def _run_cpp(head: "_C.Head", features: Tensor, landmarks: int) -> Result:
+    points, scores = _empty_result(features, landmarks)
+    head.decode(
         features.data_ptr(),
+        features.shape,
         features.stride(),
-        (*features.shape, head.num_landmarks, head.num_neighbors),
-        str(head.vote_weight.dtype).removeprefix("torch."),
-        [0 if t is None else t.data_ptr() for t in (*head, *table)],
         points.data_ptr(),
         scores.data_ptr(),
         torch.get_num_threads(),
@@ -178,6 +192,13 @@ def _contiguous(head: HeadWeights) -> list[Any]:
     return [None if t is None else t.contiguous() for t in head]
 
 
+def _check_types(head: HeadWeights, table: NeighborTable) -> None:
+    if not isinstance(head, HeadWeights):
+        raise TypeError(f"head_decode: head: expected HeadWeights (model.head), got {type(head).__name__}")
+    if not isinstance(table, NeighborTable):
+        raise TypeError(f"head_decode: table: expected a NeighborTable, got {type(table).__name__}")
+
+
 def _stored_dtype(features: Tensor, head: HeadWeights) -> torch.dtype:
     """What the weights must be: of the features' dtype, or smaller beside float32 features on the CPU."""
     stored = head.vote_weight.dtype
@@ -213,10 +234,7 @@ def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backe
     """
     if not isinstance(features, Tensor):
         raise TypeError(f"head_decode: features: expected a tensor, got {type(features).__name__}")
-    if not isinstance(head, HeadWeights):
-        raise TypeError(f"head_decode: head: expected HeadWeights (model.head), got {type(head).__name__}")
-    if not isinstance(table, NeighborTable):
-        raise TypeError(f"head_decode: table: expected a NeighborTable, got {type(table).__name__}")
+    _check_types(head, table)
     table = table.to(features.device)
     args = (features.detach(), *head, table.starts, table.sources, table.weights)
     if torch.compiler.is_compiling() and backend == "auto":
@@ -230,3 +248,46 @@ def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backe
     if chosen == "triton" and features.device.type == "cpu":
         return Landmarks(*_triton(*args))
     return Landmarks(*_op(*args))
+
+
+class BoundHead:
+    """``head_decode`` bound to a head and a table, which are checked once: for the lowest latency.
+
+    It keeps the tensors that it was given; writing into them afterwards changes its results.
+
+    Args:
+        head: as for ``head_decode``.
+        table: as for ``head_decode``.
+
+    Raises:
+        TypeError, ValueError: a head and a table that do not fit each other.
+    """
+
+    def __init__(self, head: HeadWeights, table: NeighborTable) -> None:
+        """See the class."""
+        _check_types(head, table)
+        self.head, self.table = head, table.to(head.vote_weight.device)
+        self._cpp: tuple[_C.Head, HeadWeights, MergeTensors] | None = None
+        if choose("head_decode", "auto", head.vote_bias) == "cpp":
+            like = head.vote_bias.new_empty(0, head.vote_weight.shape[-1], 1, 1)
+            merge = (self.table.starts, self.table.sources, self.table.weights)
+            _, head, tensors = _checked((like, *head, *merge))
+            self._cpp = _cpp_head(head, tensors), head, tensors
+
+    def __call__(self, features: Tensor) -> Landmarks:
+        """Landmarks of features (B, C, H, W), as ``head_decode`` gives them and with its errors."""
+        if self._cpp is None or not self._fits(features) or torch.compiler.is_compiling():
+            return head_decode(features, self.head, self.table)
+        head, weights, _ = self._cpp
+        return Landmarks(*_run_cpp(head, features.detach(), weights.num_landmarks))
+
+    def _fits(self, features: Tensor) -> bool:
+        """Whether nothing is left to check; ``head_decode`` finds the words for what is wrong."""
+        return (
+            type(features) is Tensor
+            and features.dtype == torch.float32
+            and features.device.type == "cpu"
+            and features.ndim == 4
+            and features.shape[1] == self.head.vote_weight.shape[2]
+            and 0 < features.shape[2] * features.shape[3] <= MAX_CELLS
+        )
