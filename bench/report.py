@@ -13,6 +13,11 @@ Table = Callable[[list[Record]], Iterator[str]]
 TABLES: dict[str, Table] = {
     "head": tables.head,
     "head-sweep": tables.head_sweep,
+    "e2e": tables.e2e,
+    "throughput": tables.throughput,
+    "fps": tables.fps,
+    "params": tables.params,
+    "train": tables.train,
 }
 
 

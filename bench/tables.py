@@ -26,12 +26,12 @@ def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 
 def value(records: Sequence[Record], **wanted: object) -> Record | None:
-    """The record that has these fields; a metric may be given by its beginning."""
+    """The record that has these fields; a metric is given by its beginning, or ``exactly``."""
+    exactly, metric = wanted.pop("exactly", None), str(wanted.pop("metric", ""))
     for record in records:
-        if all(
-            str(getattr(record, field)).startswith(str(v)) if field == "metric" else getattr(record, field) == v
-            for field, v in wanted.items()
-        ):
+        if exactly not in (None, record.metric) or not record.metric.startswith(metric):
+            continue
+        if all(getattr(record, field) == v for field, v in wanted.items()):
             return record
     return None
 
@@ -100,3 +100,115 @@ def head_sweep(records: list[Record]) -> Iterator[str]:
             row += [number(value(here, subject=own, metric=f"speed-up over {r}"), "x") for r in (EAGER, PRODUCT)]
             rows.append(row)
     yield from lines(["shape", "threads", *subjects.values(), "against eager", "against product"], rows)
+
+
+def params(records: list[Record]) -> Iterator[str]:
+    """Table 9's left half: counted here, and the paper's."""
+    chosen = [r for r in records if r.case == "params"]
+    yield f"256x256; counted by torch {chosen[0].versions['torch']}, the paper's figures in brackets."
+    yield ""
+    header = ["network", "N", "parameters, M", "multiply-accumulates, G", "with the fused head, G"]
+    rows = []
+    notes: dict[str, None] = {}
+    for subject in dict.fromkeys(r.subject for r in chosen):
+        own = [r for r in chosen if r.subject == subject]
+        cells = [subject, own[0].shape.partition("N=")[2].split()[0]]
+        for metric in ("parameters", "multiply-accumulates"):
+            ours, paper = (value(own, exactly=metric + end) for end in ("", ", paper"))
+            cells.append(f"{number(ours)} ({number(paper)})")
+        cells.append(number(value(own, exactly="multiply-accumulates, fused head")))
+        for record in own:
+            if record.note and record.metric.endswith("without deconvolutions"):
+                cells[3] += f", {number(record)} without deconvolutions"
+                notes[f"{subject.split()[0]}: {record.note}."] = None
+        rows.append(cells)
+    yield from lines(header, rows)
+    yield ""
+    yield from notes
+
+
+def fps(records: list[Record]) -> Iterator[str]:
+    """Table 9's right half: measured here in one engine, and the paper's."""
+    chosen = [r for r in records if r.case == "fps"]
+    engine = next(r.metric for r in chosen if r.metric.startswith("FPS, engine"))
+    yield f"{conditions(chosen)} {chosen[0].shape}; {engine}; ratios of paired rounds."
+    yield ""
+    threads = sorted({r.threads for r in chosen})
+    header = ["network"]
+    for count in threads:
+        header += [f"frames/s, {count} thread{'s' * (count > 1)}", "against CoordNet"]
+    header.append("paper")
+    rows = []
+    for subject in dict.fromkeys(r.subject for r in chosen):
+        row = [subject]
+        for count in threads:
+            own = [r for r in chosen if r.subject == subject and r.threads == count]
+            row += [spread(value(own, metric=engine)), number(value(own, metric="speed-up over CoordNet"), "x")]
+        rows.append([*row, number(value(chosen, subject=subject, metric="FPS, paper"))])
+    yield from lines(header, rows)
+    yield ""
+    yield f"Paper: {next(r.note for r in chosen if r.metric == 'FPS, paper')}."
+
+
+def e2e(records: list[Record]) -> Iterator[str]:
+    """Whole networks, a table for each backbone."""
+    chosen = [r for r in records if r.case == "e2e"]
+    yield (
+        f"{conditions(chosen)} uint8 crop to landmarks in px, batch 1, every engine in a process of its own, in "
+        f"alternating blocks."
+    )
+    threads = sorted({r.threads for r in chosen})
+    header = ["engine"]
+    for count in threads:
+        header += [
+            f"ms, {count} thread{'s' * (count > 1)}",
+            "against official",
+            "against ONNX Runtime",
+            "own dense head",
+        ]
+    for shape in dict.fromkeys(r.shape for r in chosen):
+        here = [r for r in chosen if r.shape == shape]
+        rows = []
+        for subject in dict.fromkeys(r.subject for r in here):
+            row = [subject]
+            for count in threads:
+                own = [r for r in here if r.subject == subject and r.threads == count]
+                row.append(spread(value(own, metric="latency")))
+                for other in ("official", "ONNX Runtime", "pipnet_fast"):
+                    row.append(number(value(own, metric=f"speed-up over {other}"), "x"))
+            rows.append(row)
+        yield ""
+        yield f"**{shape}**"
+        yield ""
+        yield from lines(header, rows)
+
+
+def throughput(records: list[Record]) -> Iterator[str]:
+    """Images per second against the size of the batch."""
+    chosen = [r for r in records if r.case == "throughput"]
+    yield f"{conditions(chosen)} Images/s, uint8 crops to landmarks in px."
+    network, threads = chosen[0].shape.split()[0], chosen[0].threads
+    batches = sorted({_batch(r) for r in chosen})
+    rows = []
+    for subject in dict.fromkeys(r.subject for r in chosen):
+        own = {_batch(r): r for r in chosen if r.subject == subject}
+        rows.append([subject, *(number(own.get(batch)) for batch in batches)])
+    yield ""
+    yield from lines([f"{network}, {threads} threads; batch", *map(str, batches)], rows)
+
+
+def _batch(record: Record) -> int:
+    return int(record.shape.partition("B=")[2].split()[0])
+
+
+def train(records: list[Record]) -> Iterator[str]:
+    """The loss's time and memory, dense maps against labelled cells."""
+    chosen = [r for r in records if r.case == "train"]
+    yield conditions(chosen)
+    yield ""
+    rows = [
+        [f"{r.shape}; {r.metric}; {r.subject}", str(r.threads), f"{spread(r)} {r.unit}"]
+        for r in chosen
+        if r.median is not None or r.reason
+    ]
+    yield from lines(["", "threads", ""], rows)
