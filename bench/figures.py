@@ -65,19 +65,22 @@ def latency_floor(records: list[Record]) -> Any:
         record = latencies[name]
         median = record.median or 0.0
         axes.barh(row, median, color="tab:gray" if name in rivals else "tab:blue", height=0.6)
-        axes.annotate(f"{median:.3g} ms", (median, row), textcoords="offset points", xytext=(4, -3), fontsize=8)
+        end = median
         if name in fused:
             size = {"float32": 4, "float16": 2, "int8": 1}[name.split(", ")[1].split()[0]]
             work = head_work(1, BASE.channels, BASE.side**2, 98, BASE.neighbors, size)
             for cold, color in ((False, "black"), (True, "tab:red")):
                 floor = head_floor_ms(work, machine, cold)
                 axes.plot([floor, floor], [row - 0.4, row + 0.4], color=color, linewidth=2)
+                end = max(end, floor)
+        axes.annotate(f"{median:.3g}", (end, row), textcoords="offset points", xytext=(5, -3), fontsize=8)
     axes.plot([], [], color="black", label="floor, weights in the cache")
     axes.plot([], [], color="tab:red", label="floor, weights in memory")
     axes.set_yticks(range(len(rivals) + len(fused)), list(reversed([*rivals, *fused])), fontsize=8)
     axes.set_xscale("log")
-    axes.set_xlabel(f"ms, {BASE_TEXT}, {chosen[0].device}, 1 thread")
-    axes.margins(x=0.15)
+    axes.set_xlabel("ms")
+    axes.set_title(f"{BASE_TEXT}; {chosen[0].device}, 1 thread", fontsize=9)
+    axes.margins(x=0.1)
     axes.legend(fontsize=8)
     return figure
 
