@@ -2,7 +2,7 @@
 
 from pipnet_fast import ops
 from pipnet_fast.crop import CropRule
-from pipnet_fast.engines import engines
+from pipnet_fast.engines import Runtime, compile, engines
 from pipnet_fast.models import GRMI, CoordNet, MapNet, PIPNet, load, load_official, save
 from pipnet_fast.neighbors import NeighborTable, neighbor_table
 from pipnet_fast.ops import HeadMaps, Landmarks
@@ -22,7 +22,9 @@ __all__ = [
     "MapNet",
     "NeighborTable",
     "PIPNet",
+    "Runtime",
     "YuNetDetector",
+    "compile",
     "engines",
     "load",
     "load_official",

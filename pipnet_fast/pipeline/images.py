@@ -97,8 +97,26 @@ def read_rgb(path: str | os.PathLike[str]) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
+class Normalizer:
+    """Crops (B, S, S, 3) of uint8 RGB as the network takes them: (B, 3, S, S), channels-last in memory.
+
+    Multiplies and adds along whole rows of pixels, which is several times faster than along their three channels.
+    """
+
+    def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
+        """Prepare for crops of ``size`` px on ``device``, to be computed in float32 and returned in ``dtype``."""
+        mean, std = (torch.tensor(values, dtype=torch.float64) * 255 for values in (IMAGENET_MEAN, IMAGENET_STD))
+        self._scale = (1 / std).float().repeat(size).to(device)
+        self._shift = (-mean / std).float().repeat(size).to(device)
+        self._dtype = dtype
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """Normalize a batch; B may be 0."""
+        rows = crops.flatten(2).float()
+        torch.addcmul(self._shift, rows, self._scale, out=rows)
+        return rows.view(crops.shape).to(self._dtype).permute(0, 3, 1, 2)
+
+
 def normalize(crops: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Crops (B, H, W, 3) of uint8 RGB as the network takes them: (B, 3, H, W), channels-last in memory."""
-    mean = torch.tensor(IMAGENET_MEAN, device=crops.device) * 255
-    std = torch.tensor(IMAGENET_STD, device=crops.device) * 255
-    return ((crops.float() - mean) / std).to(dtype).permute(0, 3, 1, 2)
+    return Normalizer(crops.shape[2], dtype, crops.device)(crops)

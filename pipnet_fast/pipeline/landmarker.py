@@ -9,15 +9,17 @@ import numpy.typing as npt
 import torch
 
 from pipnet_fast.crop import Image, warp
-from pipnet_fast.engines import require_engine
+from pipnet_fast.engines import compile, fastest_known
 from pipnet_fast.models import PIPNet, load
 from pipnet_fast.pipeline.detectors import Detector, create_detector
 from pipnet_fast.pipeline.faces import Faces
-from pipnet_fast.pipeline.images import Color, as_rgb, check_color, normalize
+from pipnet_fast.pipeline.images import Color, as_rgb, check_color
 from pipnet_fast.weights import default_model
 
 # Crops in one forward pass; more are taken in turns, so that memory stays bounded.
 MAX_FORWARD = 256
+# What engines with static shapes are prepared for. On a CPU faces in turns take as long as faces together.
+BATCH_SIZES = {"cpu": 1, "cuda": 32}
 
 
 class FaceLandmarker:
@@ -27,12 +29,14 @@ class FaceLandmarker:
 
     Args:
         model: None for the model in the box, the path of a ``.safetensors`` model, or a ``PIPNet``, which is
-            then used as it is (moved to ``device``, in eval mode).
+            then moved to ``device`` and put in eval mode; later changes of its weights do not matter.
         detector: "auto" or "haar" (OpenCV 4's own, nothing to download), "yunet:PATH" with the path of YuNet's
             ONNX file, a callable that maps an RGB image (h, w, 3) of uint8 to tight face boxes (n, 4 or 5), or
             None, when boxes are always given.
         device: "auto" (CUDA where there is one), or a torch device.
-        engine: "auto", or one of ``engines()``.
+        engine: one of ``engines()``, or "auto": the one that ``compile(engine="auto")`` found the fastest here for
+            such a model, with batch_size=1 on a CPU and 32 on CUDA, if that has been run before; else "torch",
+            for a measurement takes longer than a constructor should.
         color: channel order of images given as arrays, "bgr" (OpenCV's) or "rgb".
 
     Raises:
@@ -52,7 +56,6 @@ class FaceLandmarker:
         """See the class."""
         check_color(color)
         self.color = color
-        self.engine = require_engine(engine)
         self.detector = create_detector(detector)
         self.device = _device(device)
         if model is None:
@@ -60,8 +63,12 @@ class FaceLandmarker:
         elif not isinstance(model, (str, os.PathLike, PIPNet)):
             raise TypeError(f"FaceLandmarker: model: expected a path or a PIPNet, got {type(model).__name__}")
         self.model = (model if isinstance(model, PIPNet) else load(model)).to(self.device).eval()
-        # Raises now, rather than at the first face, for a model without a mean shape.
-        _ = self.model.table
+        batch_size = BATCH_SIZES.get(self.device.type, 1)
+        dtype = _dtype(self.model)
+        if engine == "auto":
+            engine = fastest_known(self.model, batch_size, dtype)
+        self._runtime = compile(self.model, engine, batch_size, dtype)
+        self.engine = engine
 
     def __call__(self, image: Any, boxes: Any = None) -> Faces:
         """Landmarks of the faces of one image.
@@ -123,12 +130,11 @@ class FaceLandmarker:
         landmarks = self.model.config.num_landmarks
         points = np.zeros((len(crops), landmarks, 2), dtype=np.float32)
         scores = np.zeros((len(crops), landmarks), dtype=np.float32)
-        dtype = next(self.model.parameters()).dtype
         for start in range(0, len(crops), MAX_FORWARD):
-            batch = torch.from_numpy(np.stack(crops[start : start + MAX_FORWARD])).to(self.device)
-            result = self.model.predict(normalize(batch, dtype))
-            points[start : start + len(batch)] = result.points_frac.float().cpu().numpy()
-            scores[start : start + len(batch)] = result.scores.float().clamp(0, 1).cpu().numpy()
+            batch = np.stack(crops[start : start + MAX_FORWARD])
+            result = self._runtime(batch)
+            points[start : start + len(batch)] = result.points_frac.cpu().numpy()
+            scores[start : start + len(batch)] = result.scores.clamp(0, 1).cpu().numpy()
         return points, scores
 
 
@@ -160,6 +166,13 @@ def as_boxes(boxes: Any) -> npt.NDArray[np.float32]:
             f"{array[index].tolist()} in box {index}"
         )
     return array
+
+
+def _dtype(model: PIPNet) -> str:
+    """A model in half precision stays so where engines have it."""
+    parameter = next(model.parameters())
+    halves = (torch.float16, torch.bfloat16)
+    return str(parameter.dtype).removeprefix("torch.") if parameter.is_cuda and parameter.dtype in halves else "float32"
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -1,0 +1,138 @@
+"""The public door: which engines there are, and a model made ready to run on one."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipnet_fast._availability import Availability
+from pipnet_fast.engines import auto, cudagraph, inductor, onnxruntime, openvino, torch_engine
+from pipnet_fast.engines._types import Engine, Network, Spec
+from pipnet_fast.engines.fold import fold_trunk
+from pipnet_fast.engines.runtime import Runtime
+from pipnet_fast.models import PIPNet
+from pipnet_fast.ops import HeadWeights, Landmarks, head_decode
+
+ENGINES: dict[str, Engine] = {
+    "torch": torch_engine.ENGINE,
+    "inductor": inductor.ENGINE,
+    "cudagraph": cudagraph.ENGINE,
+    "onnxruntime": onnxruntime.ENGINE,
+    "openvino": openvino.ENGINE,
+}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def engines() -> Availability:
+    """Engines by name, present or not, with ``.reasons``. ``"torch"``, eager, is always there."""
+    return Availability({name: engine.missing() for name, engine in ENGINES.items()})
+
+
+def compile(model: nn.Module, engine: str = "auto", batch_size: int = 1, dtype: str = "float32") -> Runtime:
+    """Make a model ready to run, as fast as an engine can.
+
+    The trunk is copied, its BatchNorms folded into its convolutions, and handed to the engine; the head stays the
+    package's own fused operation, on the features where the engine left them. Everything is prepared and run once
+    before this returns.
+
+    ``"torch"`` is eager PyTorch; it takes any batch in one run. ``"inductor"`` is torch.compile with freezing,
+    ``"onnxruntime"`` and ``"openvino"`` run the trunk on the CPU; these three have static shapes, one image and
+    ``batch_size`` of them: other batches are made up of both (on CUDA, filled up to the larger). ``"cudagraph"``
+    replays one CUDA graph from the crop to the landmarks; it has every power of two up to ``batch_size``, and fills
+    up. On CPUs the engines keep the number of threads that torch has now.
+
+    Args:
+        model: a ``PIPNet`` in eval mode, or a module with ``config``, ``forward_features`` and ``landmarks`` as it
+            has them. It stays as it is, and later changes of it do not reach the runtime.
+        engine: one of ``engines()``, which then runs or raises, or "auto": the fastest of those present. The first
+            time for such a model, batch size, dtype, device and number of threads it measures them, each in a
+            process of its own, for about ten seconds each (with inductor, up to a minute), and keeps the result
+            in ``$XDG_CACHE_HOME/pipnet_fast/engines.json`` (``~/.cache`` without that variable).
+        batch_size: B >= 1, how many crops usually come at once; any number may come.
+        dtype: what trunk and head compute in, "float32", or on CUDA also "float16" or "bfloat16".
+
+    Returns:
+        The runtime, on the model's device.
+
+    Raises:
+        TypeError, ValueError: an argument out of its range, a model in training mode or without a mean shape, or
+            an engine or dtype that does not run on the model's device.
+        RuntimeError: an engine that is not present, or that fails on this model.
+    """
+    spec = _spec(model, batch_size, dtype)
+    choice = auto.Choice(engine, {})
+    if engine == "auto":
+        choice = auto.choose(model, spec, _candidates(spec.device))
+    else:
+        engines().require("compile", "engine", engine)
+        devices = ENGINES[engine].devices
+        if devices is not None and spec.device.type not in devices:
+            raise ValueError(
+                f"compile: engine: {engine!r} expects a model on {' or '.join(devices)}, got one on {spec.device}"
+            )
+    network = _snapshot(model, spec)
+    try:
+        prepared = ENGINES[choice.engine].prepare(network, spec)
+    except Exception as error:  # compilers raise all there is
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RuntimeError(f"compile: engine {choice.engine!r} failed: {reason}") from error
+    return Runtime(choice.engine, prepared, spec, choice.milliseconds)
+
+
+def fastest_known(model: nn.Module, batch_size: int = 1, dtype: str = "float32") -> str:
+    """The engine that ``compile(engine="auto")`` found the fastest here for such a model, or "torch" if it never ran.
+
+    Measures nothing and takes no time.
+    """
+    spec = _spec(model, batch_size, dtype)
+    choice = auto.cached(model, spec)
+    return choice.engine if choice and choice.engine in _candidates(spec.device) else "torch"
+
+
+def _candidates(device: torch.device) -> list[str]:
+    return [
+        name
+        for name, engine in ENGINES.items()
+        if (engine.devices is None or device.type in engine.devices) and engine.missing() is None
+    ]
+
+
+def _spec(model: Any, batch_size: int, dtype: str) -> Spec:
+    if not isinstance(model, nn.Module) or not all(
+        hasattr(model, name) for name in ("config", "forward_features", "landmarks")
+    ):
+        raise TypeError(
+            "compile: model: expected a PIPNet, or a module with config, forward_features and landmarks, got "
+            f"{type(model).__name__}"
+        )
+    if model.training:
+        raise ValueError("compile: model: expected one in eval mode (model.eval()), got one in training mode")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"compile: batch_size: expected an integer >= 1, got {batch_size!r}")
+    if dtype not in DTYPES:
+        raise ValueError(f"compile: dtype: expected one of {list(DTYPES)}, got {dtype!r}")
+    device = next(model.parameters()).device
+    if dtype != "float32" and device.type != "cuda":
+        raise ValueError(f"compile: dtype: {dtype!r} is for CUDA devices; on {device} expected 'float32'")
+    config: Any = model.config
+    return Spec(batch_size, config.input_size, config.num_landmarks, DTYPES[dtype], device)
+
+
+def _snapshot(model: nn.Module, spec: Spec) -> Network:
+    head = _head(model, spec.dtype)
+    try:
+        trunk = fold_trunk(model)
+    except torch.fx.proxy.TraceError as error:
+        raise ValueError(f"compile: model: its forward_features cannot be traced by torch.fx: {error}") from error
+    return Network(trunk.to(dtype=spec.dtype, memory_format=torch.channels_last), head)
+
+
+def _head(model: Any, dtype: torch.dtype) -> Callable[[Tensor], Landmarks]:
+    """The step from features to landmarks, with weights of its own."""
+    if not isinstance(model, PIPNet):
+        landmarks: Callable[[Tensor], Landmarks] = copy.deepcopy(model).to(dtype).landmarks
+        return landmarks
+    head, table = HeadWeights(*(tensor.to(dtype, copy=True) for tensor in model.head)), model.table
+    return lambda features: head_decode(features, head, table)

@@ -1,0 +1,85 @@
+"""What compiling hands from one step to the next."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, fx
+
+from pipnet_fast.ops import Landmarks
+
+
+class ModelConfig(Protocol):
+    """What a runtime must know of a model's configuration."""
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square crop, px."""
+
+    @property
+    def num_landmarks(self) -> int:
+        """N."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+
+
+class Model(Protocol):
+    """What a module must have to be compiled: a trunk, and a head that ends in landmarks."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the model was built from."""
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The trunk: normalized crops (B, 3, H, W) to features; traceable by ``torch.fx``."""
+
+    def landmarks(self, features: Tensor) -> Landmarks:
+        """The head and its decoding: features to landmarks."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a runtime is compiled for."""
+
+    batch_size: int
+    input_size: int
+    num_landmarks: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Network:
+    """An inference-only snapshot of a model, in the dtype and on the device of the ``Spec``."""
+
+    trunk: fx.GraphModule
+    """(B, 3, S, S), channels-last, to features; BatchNorm folded, weights channels-last."""
+    head: Callable[[Tensor], Landmarks]
+    """Features, in any memory format, to landmarks."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network as an engine runs it."""
+
+    run: Callable[[Tensor], Landmarks]
+    """Takes uint8 crops (B, S, S, 3) or floats (B, 3, S, S) of the spec's dtype, B >= 1, and returns new
+    tensors on the spec's device; safe from many threads."""
+    sizes: tuple[int, ...] | None = None
+    """Batch sizes it is prepared for, ascending from 1; None: any batch, in one run."""
+    pads: bool = False
+    """Whether ``run`` also takes batches between two sizes and fills them up to the larger one."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to run a network."""
+
+    devices: tuple[str, ...] | None
+    """Types of devices that it runs on; None: any."""
+    missing: Callable[[], str | None]
+    """Why it cannot run here, or None where it can."""
+    prepare: Callable[[Network, Spec], Prepared]
+    """Compile, and run once at every size."""
