@@ -7,6 +7,12 @@ from torch import Tensor
 # read the same inputs and sum in float32, in another order; so half precision needs no more room.
 ROUNDING = 3e-6
 
+# Of an engine, whole networks with random weights, the same way. MobileNets carry a difference in the last bit to
+# the fourth digit: float32 eager itself is 3e-4 off float64 there, while folding in float64 is 1e-13 off.
+ENGINE = {"resnet": 1e-5, "mobilenet": 1e-3}
+# On CUDA convolutions may round their inputs to TF32 (10 bits); float16 has as many, bfloat16 7, and every layer adds.
+ENGINE_CUDA = {"float32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1}
+
 
 def assert_landmarks_close(got: Tensor, expected: Tensor, name: str, tolerance: float = ROUNDING) -> None:
     """Same shape and dtype, NaN and infinities in the same places, the rest within the tolerance."""

@@ -67,7 +67,7 @@ class FaceLandmarker:
         dtype = _dtype(self.model)
         if engine == "auto":
             engine = fastest_known(self.model, batch_size, dtype)
-        self._runtime = compile(self.model, engine, batch_size, dtype)
+        self.runtime = compile(self.model, engine, batch_size, dtype)
         self.engine = engine
 
     def __call__(self, image: Any, boxes: Any = None) -> Faces:
@@ -132,7 +132,7 @@ class FaceLandmarker:
         scores = np.zeros((len(crops), landmarks), dtype=np.float32)
         for start in range(0, len(crops), MAX_FORWARD):
             batch = np.stack(crops[start : start + MAX_FORWARD])
-            result = self._runtime(batch)
+            result = self.runtime(batch)
             points[start : start + len(batch)] = result.points_frac.cpu().numpy()
             scores[start : start + len(batch)] = result.scores.clamp(0, 1).cpu().numpy()
         return points, scores
