@@ -126,7 +126,9 @@ def _snapshot(model: nn.Module, spec: Spec) -> Network:
         trunk = fold_trunk(model)
     except torch.fx.proxy.TraceError as error:
         raise ValueError(f"compile: model: its forward_features cannot be traced by torch.fx: {error}") from error
-    return Network(trunk.to(dtype=spec.dtype, memory_format=torch.channels_last), head)
+    trunk = trunk.to(spec.dtype)
+    trunk = trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Network(trunk, head)
 
 
 def _head(model: Any, dtype: torch.dtype) -> Callable[[Tensor], Landmarks]:

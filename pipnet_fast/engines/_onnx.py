@@ -3,7 +3,6 @@
 import functools
 import importlib
 import importlib.util
-import io
 import logging
 import warnings
 
@@ -47,6 +46,4 @@ def to_onnx(trunk: fx.GraphModule, batch: int, size: int) -> bytes:
     finally:
         log.setLevel(level)
     assert program is not None
-    file = io.BytesIO()
-    program.save(file)
-    return file.getvalue()
+    return bytes(program.model_proto.SerializeToString())

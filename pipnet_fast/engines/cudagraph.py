@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class _Graphs:
         self._crops = torch.zeros(sizes[-1], side, side, 3, dtype=torch.uint8, device=device)
         self._floats = torch.zeros(sizes[-1], side, side, 3, dtype=spec.dtype, device=device).permute(0, 3, 1, 2)
         self._lock = threading.Lock()
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         pool = torch.cuda.graph_pool_handle()
         # The largest first: its memory then serves the others.
         self._graphs = {
@@ -80,7 +80,7 @@ class _Graphs:
         return self._network.head(self._network.trunk(x))
 
 
-def _capture(compute: Callable[[], Landmarks], stream: torch.cuda.Stream, pool: tuple[int, int]) -> _Captured:
+def _capture(compute: Callable[[], Landmarks], stream: torch.cuda.Stream, pool: Any) -> _Captured:
     chosen = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

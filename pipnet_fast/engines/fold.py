@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pipnet_fast.backbones.mobilenet_v3 import HardSigmoid, HardSwish
 
@@ -21,7 +20,7 @@ def fold_trunk(model: nn.Module) -> fx.GraphModule:
     """A copy of a model's ``forward_features`` for inference, BatchNorm folded; the model stays as it is.
 
     Folds in float64. A BatchNorm that does not directly follow a convolution of its own, or that has no running
-    statistics, stays a layer.
+    statistics, stays a layer; so does one behind a grouped deconvolution.
 
     Args:
         model: a module in eval mode with a ``forward_features`` that ``torch.fx`` can trace.
@@ -67,21 +66,26 @@ def _fold_batch_norms(trunk: fx.GraphModule) -> None:
         if type(norm) is not nn.BatchNorm2d or norm.running_mean is None or source.op != "call_module":
             continue
         conv = modules[source.target]
-        # A convolution that is called twice, or whose plain output is read too, must keep its weights.
-        if type(conv) not in CONVOLUTIONS or calls.count(source.target) > 1 or len(source.users) > 1:
+        if type(conv) not in CONVOLUTIONS or (type(conv) is nn.ConvTranspose2d and conv.groups > 1):
+            continue
+        # One that is called twice, or whose plain output is read too, must keep its weights.
+        if calls.count(source.target) > 1 or len(source.users) > 1:
             continue
         _fold_into(conv, norm)
         node.replace_all_uses_with(source)
         trunk.graph.erase_node(node)
 
 
-def _fold_into(conv: Any, norm: Any) -> None:
-    dtype = conv.weight.dtype
-    weight, bias = fuse_conv_bn_weights(
-        *(None if t is None else t.double() for t in (conv.weight, conv.bias, norm.running_mean, norm.running_var)),
-        norm.eps,
-        *(None if t is None else t.double() for t in (norm.weight, norm.bias)),
-        transpose=isinstance(conv, nn.ConvTranspose2d),
-    )
-    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+def _fold_into(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = norm.weight.double() * scale
+    bias = -norm.running_mean.double() if conv.bias is None else conv.bias.double() - norm.running_mean.double()
+    bias = bias * scale if norm.bias is None else bias * scale + norm.bias.double()
+    # A deconvolution's output channels are the second axis of its weight.
+    axes = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+    weight = conv.weight.double() * scale.view(axes)
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)

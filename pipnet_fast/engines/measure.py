@@ -31,7 +31,7 @@ def median_milliseconds(runtime: Runtime, input_size: int) -> float:
     """Of one batch of uint8 crops, until the landmarks are there; for ``SECONDS``, at least ``LEAST_RUNS`` times."""
     crops = torch.randint(0, 256, (runtime.batch_size, input_size, input_size, 3), dtype=torch.uint8)
     crops = crops.to(runtime.device)
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + SECONDS
     while time.perf_counter() < end or len(times) < LEAST_RUNS:
         start = time.perf_counter()

@@ -71,10 +71,11 @@ class Runtime:
             )
         if self._prepared.sizes is None or count in self._prepared.sizes:
             return self._prepared.run(x)
-        parts = [self._prepared.run(part) for part in x.split(split(count, self._prepared.sizes, self._prepared.pads))]
+        runs = split(count, self._prepared.sizes, self._prepared.pads)
+        parts = [self._prepared.run(part) for part in torch.split(x, runs)]
         return parts[0] if len(parts) == 1 else Landmarks(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
-    def _checked(self, x: Any) -> Tensor:
+    def _checked(self, x: Tensor | np.ndarray[Any, Any]) -> Tensor:
         size = self._spec.input_size
         expected = f"uint8 crops (B, {size}, {size}, 3) or floating-point (B, 3, {size}, {size})"
         if isinstance(x, np.ndarray):
