@@ -4,59 +4,23 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import pipnet_fast as pf
-from pipnet_fast.engines import cudagraph, inductor
-from pipnet_fast.engines._compile import ENGINES
-from pipnet_fast.engines._onnx import package_missing
-from pipnet_fast.engines.batching import one_and, powers_of_two, smallest, split
 from pipnet_fast.pipeline.images import normalize
-from tests.inputs import randomized, second_best_gap
-from tests.tolerances import ENGINE, ENGINE_CUDA, assert_landmarks_close
+from tests.engine_cases import MODELS, N, assert_same, crops_for, require, tiny
+from tests.inputs import second_best_gap
+from tests.tolerances import ENGINE
 
-MODELS: dict[str, dict[str, Any]] = {
-    "resnet18": {"backbone": "resnet18", "width": 0.125},
-    "resnet18-stride16": {"backbone": "resnet18", "width": 0.125, "stride": 16},
-    "resnet50": {"backbone": "resnet50", "width": 0.25},
-    "mobilenet_v2-stride64": {"backbone": "mobilenet_v2", "stride": 64, "input_size": 128},
-    "mobilenet_v3": {"backbone": "mobilenet_v3"},
-}
 CPU_ENGINES = ("torch", "inductor", "onnxruntime", "openvino")
 # Compiling these with inductor takes up to a minute each.
 SLOW = [("inductor", name) for name in MODELS if name != "resnet18"]
-N = 17
-
-
-def tiny(name: str = "resnet18", **options: Any) -> pf.PIPNet:
-    torch.manual_seed(1)
-    mean_shape = np.random.RandomState(0).rand(N, 2)
-    defaults = {"num_landmarks": N, "num_neighbors": 3, "input_size": 64, "mean_shape": mean_shape}
-    return randomized(**{**defaults, **MODELS[name], **options})
-
-
-def crops_for(model: pf.PIPNet, batch: int) -> Tensor:
-    size = model.config.input_size
-    return torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
-
-
-def require(engine: str) -> None:
-    if not pf.engines()[engine]:
-        pytest.skip(f"{engine}: {pf.engines().reasons[engine]}")
-
-
-def assert_same(got: pf.Landmarks, expected: pf.Landmarks, tolerance: float = ENGINE["resnet"]) -> None:
-    assert_landmarks_close(got.points_frac, expected.points_frac, "points", tolerance)
-    assert_landmarks_close(got.scores, expected.scores, "scores", tolerance)
 
 
 @pytest.fixture(scope="module")
@@ -176,105 +140,6 @@ def test_any_form_of_crops_is_taken(engine: str, form: str, model: pf.PIPNet, co
     assert_same(compiled(engine, "resnet18")(FORMS[form](crops)), model.predict(normalize(crops)))
 
 
-@pytest.mark.parametrize(
-    ("x", "error", "message"),
-    [
-        pytest.param([1, 2], TypeError, r"runtime: x: expected a tensor or an array, .* got list", id="list"),
-        pytest.param(torch.zeros(1, 64, 64, 3).long(), TypeError, r"uint8 crops .* got torch.int64", id="int64"),
-        pytest.param(np.zeros((1, 64, 64, 3), np.int32), TypeError, r"uint8 crops .* array of int32", id="int32"),
-        pytest.param(np.zeros(1, object), TypeError, r"got an array of object", id="object"),
-        pytest.param(torch.zeros(64, 64, 3).byte(), ValueError, r"\(B, 64, 64, 3\) .* got \(64, 64, 3\)", id="3-axes"),
-        pytest.param(
-            torch.zeros(1, 3, 64, 64).byte(), ValueError, r"got \(1, 3, 64, 64\) torch.uint8", id="uint8-first"
-        ),
-        pytest.param(torch.zeros(1, 64, 64, 3), ValueError, r"got \(1, 64, 64, 3\) torch.float32", id="float-last"),
-        pytest.param(torch.zeros(1, 3, 64, 96), ValueError, r"\(B, 3, 64, 64\), got \(1, 3, 64, 96\)", id="size"),
-        pytest.param(np.zeros((0, 4)), ValueError, r"got \(0, 4\)", id="2-axes"),
-    ],
-)
-def test_crops_of_another_kind(x: Any, error: type[Exception], message: str, compiled: Compiled) -> None:
-    with pytest.raises(error, match=message):
-        compiled("torch", "resnet18")(x)
-
-
-class Untraceable(pf.PIPNet):
-    def forward_features(self, x: Tensor) -> Tensor:
-        return super().forward_features(x if x.sum() > 0 else -x)
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "error", "message"),
-    [
-        pytest.param(nn.Linear(2, 2), {}, TypeError, "model: expected a PIPNet, .* got Linear", id="other-module"),
-        pytest.param("r18", {}, TypeError, "model: expected a PIPNet, .* got str", id="no-module"),
-        pytest.param(tiny().train(), {}, ValueError, "model: .* eval mode .* training", id="training"),
-        pytest.param(tiny(mean_shape=None), {}, ValueError, "mean_shape", id="no-mean-shape"),
-        pytest.param(
-            tiny(), {"engine": "tpu"}, ValueError, r'engine: expected "auto" .*openvino.* got \'tpu\'', id="engine"
-        ),
-        pytest.param(
-            tiny(), {"batch_size": 0}, ValueError, "batch_size: expected an integer >= 1, got 0", id="batch-0"
-        ),
-        pytest.param(tiny(), {"batch_size": 1.0}, ValueError, "batch_size: .* got 1.0", id="batch-float"),
-        pytest.param(tiny(), {"batch_size": True}, ValueError, "batch_size: .* got True", id="batch-bool"),
-        pytest.param(tiny(), {"dtype": "int8"}, ValueError, r"dtype: expected .*'float16'.* got 'int8'", id="dtype"),
-        pytest.param(
-            tiny(), {"dtype": "float16"}, ValueError, "dtype: 'float16' .* on cpu expected 'float32'", id="half"
-        ),
-    ],
-)
-def test_compile_refuses(model: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=f"(?s){message}"):
-        pf.compile(model, **{"engine": "torch", **options})
-
-
-def test_compile_refuses_what_cannot_be_traced() -> None:
-    model = Untraceable(num_landmarks=5, num_neighbors=0, width=0.125, input_size=64).eval()
-    with pytest.raises(ValueError, match=r"model: its forward_features cannot be traced by torch\.fx"):
-        pf.compile(model, "torch")
-
-
-def test_an_absent_engine_raises_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINES, "openvino", replace(ENGINES["openvino"], missing=lambda: "not today"))
-    assert pf.engines()["openvino"] is False
-    assert pf.engines().reasons["openvino"] == "not today"
-    with pytest.raises(
-        RuntimeError, match="compile: engine 'openvino' is not available here: not today; present: torch"
-    ):
-        pf.compile(tiny(), "openvino")
-
-
-def test_an_engine_on_another_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINES, "cudagraph", replace(ENGINES["cudagraph"], missing=lambda: None))
-    with pytest.raises(ValueError, match="engine: 'cudagraph' expects a model on cuda, got one on cpu"):
-        pf.compile(tiny(), "cudagraph")
-
-
-def test_an_engine_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def prepare(network: Any, spec: Any) -> Any:
-        raise OSError("out of pencils\nand a long traceback")
-
-    monkeypatch.setitem(ENGINES, "torch", replace(ENGINES["torch"], prepare=prepare))
-    with pytest.raises(RuntimeError, match="^compile: engine 'torch' failed: out of pencils$"):
-        pf.compile(tiny(), "torch")
-
-
-def test_reasons_of_absence(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(pf.engines()) == {"torch", "inductor", "cudagraph", "onnxruntime", "openvino"}
-    assert package_missing("nosuch") == "not installed: nosuch; pip install 'pipnet_fast[nosuch]'"
-    monkeypatch.setenv("CXX", "/nonexistent/c++")
-    assert inductor.missing() == "no C++ compiler: /nonexistent/c++ not found; install it or set CXX"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cudagraph.missing() == "no CUDA device"
-
-
-def test_a_broken_package_is_a_reason(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    require("onnxruntime")
-    (tmp_path / "splintered.py").write_text("raise OSError('libsplinter.so not found')")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert package_missing("splintered") == "splintered does not work here (OSError: libsplinter.so not found)"
-
-
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
 def test_a_runtime_is_a_snapshot(engine: str) -> None:
     require(engine)
@@ -343,111 +208,3 @@ def test_face_landmarker_runs_on_an_engine(engine: str) -> None:
     faces = landmarker(image, boxes)
     size = np.abs(by_torch.landmarks).max()
     np.testing.assert_allclose(faces.landmarks, by_torch.landmarks, rtol=0, atol=ENGINE["resnet"] * size)
-
-
-def test_sizes() -> None:
-    assert [powers_of_two(b) for b in (1, 2, 3, 8, 9)] == [(1,), (1, 2), (1, 2, 3), (1, 2, 4, 8), (1, 2, 4, 8, 9)]
-    assert [one_and(b) for b in (1, 2, 7)] == [(1,), (1, 2), (1, 7)]
-    assert [smallest((1, 2, 4, 9), count) for count in (1, 2, 3, 4, 5, 9)] == [1, 2, 4, 4, 9, 9]
-    assert split(13, (1, 2, 4, 5), pads=True) == [5, 5, 3]
-    assert split(13, (1, 2, 4, 5), pads=False) == [5, 5, 2, 1]
-    assert split(13, (1, 5), pads=False) == [5, 5, 1, 1, 1]
-
-
-@given(count=st.integers(1, 600), batch_size=st.integers(1, 64), sizes=st.sampled_from([powers_of_two, one_and]))
-def test_runs_cover_the_batch(count: int, batch_size: int, sizes: Callable[[int], tuple[int, ...]]) -> None:
-    prepared = sizes(batch_size)
-    exact, padded = split(count, prepared, pads=False), split(count, prepared, pads=True)
-    assert sum(exact) == sum(padded) == count
-    assert set(exact) <= set(prepared)
-    assert all(1 <= run <= batch_size for run in padded)
-    assert len(padded) == -(-count // batch_size)
-
-
-class ReplayedByHand:
-    """Stands for a CUDA graph: computes into the memory that it computed into the first time."""
-
-    def __init__(self, compute: Callable[[], pf.Landmarks]) -> None:
-        self.compute, self.result = compute, compute()
-        self.graph = self
-
-    def replay(self) -> None:
-        for static, new in zip(self.result, self.compute(), strict=True):
-            static.copy_(new)
-
-
-class NoStream:
-    def wait_stream(self, other: object) -> None:
-        """In order anyway."""
-
-
-@pytest.mark.parametrize("crops", ["uint8", "float"])
-@pytest.mark.parametrize("batch", [1, 2, 3, 4, 6, 11])
-def test_graphs_copy_in_pad_and_copy_out(
-    batch: int, crops: str, model: pf.PIPNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of the cudagraph engine but CUDA."""
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: NoStream())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: NoStream())
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
-    monkeypatch.setattr(cudagraph, "_capture", lambda compute, stream, pool: ReplayedByHand(compute))
-    monkeypatch.setitem(ENGINES, "cudagraph", replace(ENGINES["cudagraph"], devices=("cpu",), missing=lambda: None))
-    runtime = pf.compile(model, "cudagraph", batch_size=5)
-    x = crops_for(model, batch)
-    runtime(crops_for(model, 5))  # leaves other crops behind in the buffers
-    result = runtime(x if crops == "uint8" else normalize(x))
-    kept = result.points_frac.clone()
-    runtime(crops_for(model, 5))
-    assert torch.equal(result.points_frac, kept)
-    assert_same(result, model.predict(normalize(x)))
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("engine", ["torch", "inductor", "cudagraph"])
-def test_engines_on_cuda(engine: str, dtype: str) -> None:
-    require(engine)
-    model = tiny("resnet18-stride16")
-    crops = crops_for(model, 11)
-    with torch.no_grad():
-        score = model(normalize(crops)).score
-    top = score.flatten(2).topk(2, dim=2).values
-    clear = top[..., 0] - top[..., 1] > 2 * ENGINE_CUDA[dtype] * score.abs().max()
-    assert clear.float().mean() > 0.1
-    expected = model.predict(normalize(crops))
-    runtime = pf.compile(model.cuda(), engine, batch_size=4, dtype=dtype)
-    for x in (crops, crops.cuda(), normalize(crops).cuda(), crops.numpy()):
-        result = runtime(x)
-        assert result.points_frac.is_cuda
-        assert_landmarks_close(result.scores, expected.scores, "scores", ENGINE_CUDA[dtype])
-    assert len(runtime(crops[:0]).scores) == 0
-
-
-@pytest.mark.cuda
-def test_graphs_replayed_from_many_threads_and_streams() -> None:
-    model = tiny("resnet18-stride16").cuda()
-    runtime = pf.compile(model, "cudagraph", batch_size=4)
-    batches = [crops_for(model, 1 + i % 6).cuda() for i in range(8)]
-    alone = [runtime(batch) for batch in batches]
-    torch.cuda.synchronize()
-
-    def call(batch: Tensor) -> list[pf.Landmarks]:
-        with torch.cuda.stream(torch.cuda.Stream()):
-            results = [runtime(batch) for _ in range(20)]
-            torch.cuda.current_stream().synchronize()
-        return results
-
-    with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(call, batches))
-    for results, expected in zip(together, alone, strict=True):
-        for result in results:
-            assert_same(result, pf.Landmarks(*(tensor.cpu() for tensor in expected)), tolerance=0)
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_cpu_engines_refuse_a_model_on_cuda(engine: str) -> None:
-    require(engine)
-    with pytest.raises(ValueError, match=f"engine: '{engine}' expects a model on cpu, got one on cuda"):
-        pf.compile(tiny().cuda(), engine)

@@ -10,8 +10,9 @@ ROUNDING = 3e-6
 # Of an engine, whole networks with random weights, the same way. MobileNets carry a difference in the last bit to
 # the fourth digit: float32 eager itself is 3e-4 off float64 there, while folding in float64 is 1e-13 off.
 ENGINE = {"resnet": 1e-5, "mobilenet": 1e-3}
-# On CUDA convolutions may round their inputs to TF32 (10 bits); float16 has as many, bfloat16 7, and every layer adds.
-ENGINE_CUDA = {"float32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1}
+# On CUDA convolutions may round their inputs to TF32, whose 10 bits are float16's; bfloat16 has 7. On a CPU a small
+# ResNet is 2e-3 off in float16 and 2e-2 in bfloat16.
+ENGINE_CUDA = {"float32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
 
 
 def assert_landmarks_close(got: Tensor, expected: Tensor, name: str, tolerance: float = ROUNDING) -> None:

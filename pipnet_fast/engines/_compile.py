@@ -84,7 +84,7 @@ def compile(model: nn.Module, engine: str = "auto", batch_size: int = 1, dtype: 
 def fastest_known(model: nn.Module, batch_size: int = 1, dtype: str = "float32") -> str:
     """The engine that ``compile(engine="auto")`` found the fastest here for such a model, or "torch" if it never ran.
 
-    Measures nothing and takes no time.
+    Measures nothing.
     """
     spec = _spec(model, batch_size, dtype)
     choice = auto.cached(model, spec)

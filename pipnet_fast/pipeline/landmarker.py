@@ -36,7 +36,8 @@ class FaceLandmarker:
         device: "auto" (CUDA where there is one), or a torch device.
         engine: one of ``engines()``, or "auto": the one that ``compile(engine="auto")`` found the fastest here for
             such a model, with batch_size=1 on a CPU and 32 on CUDA, if that has been run before; else "torch",
-            for a measurement takes longer than a constructor should.
+            for a measurement takes longer than a constructor should. Construction takes as long as the engine
+            needs to compile: a tenth of a second with "torch", seconds with most, up to a minute with "inductor".
         color: channel order of images given as arrays, "bgr" (OpenCV's) or "rgb".
 
     Raises:
