@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import pipnet_fast as pf
+from pipnet_fast.models.pipnet import HEAD_LAYERS
 from pipnet_fast.pipeline.images import normalize
 from tests.engine_cases import MODELS, N, assert_same, crops_for, require, tiny
 from tests.inputs import second_best_gap
@@ -50,6 +51,21 @@ def compiled(runtimes: dict[tuple[str, str], pf.Runtime]) -> Compiled:
         return runtimes[engine, name]
 
     return get
+
+
+def test_the_head_is_stored_as_asked() -> None:
+    model, rounded = tiny(), tiny()
+    for name in HEAD_LAYERS:
+        layer = rounded.get_submodule(name)
+        layer.weight.data = layer.weight.data.half().float()  # type: ignore[union-attr, operator]
+    x = crops_for(model, 3)
+    exact, half, quarter = (
+        pf.compile(model, "torch", head_storage=storage)(x).points_frac for storage in (None, "float16", "int8")
+    )
+    assert torch.equal(half, pf.compile(rounded.eval(), "torch")(x).points_frac)
+    assert not torch.equal(half, exact)
+    # A changed winner moves a point far: the median is what rounding moves.
+    assert 0 < float((quarter - exact).abs().median()) < 0.05 * float(exact.abs().max())
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3])

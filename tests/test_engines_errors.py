@@ -58,6 +58,16 @@ class Untraceable(pf.PIPNet):
         pytest.param(tiny(), {"batch_size": True}, ValueError, "batch_size: .* got True", id="batch-bool"),
         pytest.param(tiny(), {"dtype": "int8"}, ValueError, r"dtype: expected .*'float16'.* got 'int8'", id="dtype"),
         pytest.param(
+            tiny(), {"head_storage": "int4"}, ValueError, "head_storage: expected None or .* got 'int4'", id="storage"
+        ),
+        pytest.param(
+            pf.CoordNet("resnet18", 5, 64).eval(),
+            {"head_storage": "int8"},
+            ValueError,
+            "head_storage: expected None for a CoordNet, got 'int8'",
+            id="storage-of-coordnet",
+        ),
+        pytest.param(
             tiny(), {"dtype": "float16"}, ValueError, "dtype: 'float16' .* on cpu expected 'float32'", id="half"
         ),
     ],

@@ -2,10 +2,10 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from pipnet_fast._availability import Availability
 from pipnet_fast.engines import auto, cudagraph, inductor, onnxruntime, openvino, torch_engine
@@ -13,7 +13,8 @@ from pipnet_fast.engines._types import Engine, Network, Spec
 from pipnet_fast.engines.fold import fold_trunk
 from pipnet_fast.engines.runtime import Runtime
 from pipnet_fast.models import PIPNet
-from pipnet_fast.ops import HeadWeights, Landmarks, head_decode
+from pipnet_fast.ops import BoundHead, HeadWeights, Landmarks, Storage
+from pipnet_fast.ops.types import STORAGES
 
 ENGINES: dict[str, Engine] = {
     "torch": torch_engine.ENGINE,
@@ -30,7 +31,13 @@ def engines() -> Availability:
     return Availability({name: engine.missing() for name, engine in ENGINES.items()})
 
 
-def compile(model: nn.Module, engine: str = "auto", batch_size: int = 1, dtype: str = "float32") -> Runtime:
+def compile(
+    model: nn.Module,
+    engine: str = "auto",
+    batch_size: int = 1,
+    dtype: str = "float32",
+    head_storage: Storage | None = None,
+) -> Runtime:
     """Make a model ready to run, as fast as an engine can.
 
     The trunk is copied, its BatchNorms folded into its convolutions, and handed to the engine; the head stays the
@@ -52,6 +59,8 @@ def compile(model: nn.Module, engine: str = "auto", batch_size: int = 1, dtype: 
             in ``$XDG_CACHE_HOME/pipnet_fast/engines.json`` (``~/.cache`` without that variable).
         batch_size: B >= 1, how many crops usually come at once; any number may come.
         dtype: what trunk and head compute in, "float32", or on CUDA also "float16" or "bfloat16".
+        head_storage: how a PIPNet's head keeps its weights on the CPU, "float32", "float16" or "int8"
+            (``HeadWeights.stored_as``); None as the model has them.
 
     Returns:
         The runtime, on the model's device.
@@ -62,6 +71,7 @@ def compile(model: nn.Module, engine: str = "auto", batch_size: int = 1, dtype: 
         RuntimeError: an engine that is not present, or that fails on this model.
     """
     spec = _spec(model, batch_size, dtype)
+    head = _head(model, spec.dtype, head_storage)
     choice = auto.Choice(engine, {})
     if engine == "auto":
         choice = auto.choose(model, spec, _candidates(spec.device))
@@ -72,7 +82,7 @@ def compile(model: nn.Module, engine: str = "auto", batch_size: int = 1, dtype: 
             raise ValueError(
                 f"compile: engine: {engine!r} expects a model on {' or '.join(devices)}, got one on {spec.device}"
             )
-    network = _snapshot(model, spec)
+    network = Network(_trunk(model, spec), head)
     try:
         prepared = ENGINES[choice.engine].prepare(network, spec)
     except Exception as error:  # compilers raise all there is
@@ -120,21 +130,24 @@ def _spec(model: Any, batch_size: int, dtype: str) -> Spec:
     return Spec(batch_size, config.input_size, config.num_landmarks, DTYPES[dtype], device)
 
 
-def _snapshot(model: nn.Module, spec: Spec) -> Network:
-    head = _head(model, spec.dtype)
+def _trunk(model: nn.Module, spec: Spec) -> fx.GraphModule:
     try:
         trunk = fold_trunk(model)
-    except torch.fx.proxy.TraceError as error:
+    except fx.proxy.TraceError as error:
         raise ValueError(f"compile: model: its forward_features cannot be traced by torch.fx: {error}") from error
     trunk = trunk.to(spec.dtype)
-    trunk = trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Network(trunk, head)
+    return trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _head(model: Any, dtype: torch.dtype) -> Callable[[Tensor], Landmarks]:
+def _head(model: Any, dtype: torch.dtype, storage: Storage | None) -> Callable[[Tensor], Landmarks]:
     """The step from features to landmarks, with weights of its own."""
-    if not isinstance(model, PIPNet):
-        landmarks: Callable[[Tensor], Landmarks] = copy.deepcopy(model).to(dtype).landmarks
-        return landmarks
-    head, table = HeadWeights(*(tensor.to(dtype, copy=True) for tensor in model.head)), model.table
-    return lambda features: head_decode(features, head, table)
+    if storage is not None and storage not in STORAGES:
+        raise ValueError(f"compile: head_storage: expected None or one of {list(STORAGES)}, got {storage!r}")
+    if isinstance(model, PIPNet):
+        copies = (None if t is None else t.to(dtype, copy=True) for t in model.head)
+        head = HeadWeights(*cast(Any, copies))
+        return BoundHead(head if storage is None else head.stored_as(storage), model.table)
+    if storage is not None:
+        raise ValueError(f"compile: head_storage: expected None for a {type(model).__name__}, got {storage!r}")
+    landmarks: Callable[[Tensor], Landmarks] = copy.deepcopy(model).to(dtype).landmarks
+    return landmarks
