@@ -18,7 +18,7 @@ import torch
 def versions() -> dict[str, str]:
     """Versions of what a measurement depends upon."""
     found = {"python": platform.python_version()}
-    for package in ("pipnet_fast", "torch", "triton", "numpy", "onnxruntime", "openvino", "nncf", "ncnn", "MNN"):
+    for package in ("pipnet_fast", "torch", "triton", "numpy"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -51,31 +51,52 @@ def spread(record: Record | None) -> str:
 
 
 def head(records: list[Record]) -> Iterator[str]:
-    """Head and decoding at the base shape: every subject, and the floor."""
-    chosen = [r for r in records if r.case == "head" and r.shape == BASE_TEXT]
+    """Head and decoding at the base shape: the fused ones channels-last, the rivals in their better layout, floors."""
+    chosen = _head_records(records)
+    better = [next(r.metric for r in chosen if r.metric.startswith(f"speed-up over {s}")) for s in (EAGER, PRODUCT)]
+    rivals = [metric.removeprefix("speed-up over ") for metric in better]
+    fused = [r.subject for r in chosen if r.subject.startswith("fused") and r.subject.endswith("channels-last")]
+    yield from _head_table(chosen, list(dict.fromkeys([*rivals, *fused])), records)
+
+
+def head_layouts(records: list[Record]) -> Iterator[str]:
+    """The same with every memory layout."""
+    chosen = _head_records(records)
+    yield from _head_table(chosen, list(dict.fromkeys(r.subject for r in chosen)), records)
+
+
+def _head_records(records: Sequence[Record]) -> list[Record]:
+    return [r for r in records if r.case == "head" and r.shape == BASE_TEXT]
+
+
+def _head_table(chosen: Sequence[Record], subjects: Sequence[str], records: list[Record]) -> Iterator[str]:
     threads = sorted({r.threads for r in chosen})
-    yield f"{conditions(chosen)} {BASE_TEXT}."
+    yield f"{conditions(chosen)} {BASE_TEXT}; speed-ups over the better layout of each rival, in paired rounds."
     yield ""
     header = ["head and decoding"]
     for count in threads:
         header += [f"ms, {count} thread{'s' * (count > 1)}", "against eager", "against product"]
     rows = []
-    for subject in dict.fromkeys(r.subject for r in chosen):
+    for subject in subjects:
         row = [subject]
         for count in threads:
             own = [r for r in chosen if r.subject == subject and r.threads == count]
             row.append(spread(value(own, metric="latency")))
             row += [number(value(own, metric=f"speed-up over {rival}"), "x") for rival in (EAGER, PRODUCT)]
         rows.append(row)
-    for size, storage in ((4, "float32"), (2, "float16"), (1, "int8")):
-        row = [f"floor, {storage} weights"]
-        for count in threads:
-            machine = machine_of(records, count)
-            work = head_work(1, BASE.channels, BASE.side**2, 98, BASE.neighbors, size)
-            warm, cold = (head_floor_ms(work, machine, cold) for cold in (False, True))
-            row += [f"{warm:.2g}, from memory {cold:.2g}", "", ""]
-        rows.append(row)
+    if any(r.case == "floor" for r in records):
+        rows += _floors(records, threads)
     yield from lines(header, rows)
+
+
+def _floors(records: list[Record], threads: Sequence[int]) -> Iterator[list[str]]:
+    for size, storage in ((4, "float32"), (2, "float16"), (1, "int8")):
+        row = [f"floor, {storage} weights in the cache (in memory)"]
+        work = head_work(1, BASE.channels, BASE.side**2, 98, BASE.neighbors, size)
+        for count in threads:
+            warm, cold = (head_floor_ms(work, machine_of(records, count), cold) for cold in (False, True))
+            row += [f"{warm:.2g} ({cold:.2g})", "", ""]
+        yield row
 
 
 def head_sweep(records: list[Record]) -> Iterator[str]:
@@ -181,6 +202,24 @@ def e2e(records: list[Record]) -> Iterator[str]:
         yield f"**{shape}**"
         yield ""
         yield from lines(header, rows)
+
+
+def e2e_short(records: list[Record]) -> Iterator[str]:
+    """Latency of whole networks, engines by backbones, with the most threads."""
+    chosen = [r for r in records if r.case == "e2e" and r.metric == "latency"]
+    threads = max(r.threads for r in chosen)
+    chosen = [r for r in chosen if r.threads == threads]
+    shapes = list(dict.fromkeys(r.shape for r in chosen))
+    yield (
+        f"{conditions(chosen)} {threads} threads; {' '.join(shapes[0].split()[1:])}; uint8 crop to landmarks in px, "
+        "every engine in a process of its own, in alternating blocks; ms, the 20th to 80th percentile in brackets."
+    )
+    yield ""
+    rows = [
+        [subject, *(spread(value(chosen, subject=subject, shape=shape)) for shape in shapes)]
+        for subject in dict.fromkeys(r.subject for r in chosen)
+    ]
+    yield from lines(["crop to landmarks", *(shape.split()[0] for shape in shapes)], rows)
 
 
 def throughput(records: list[Record]) -> Iterator[str]:

@@ -60,7 +60,13 @@ def test_subjects_that_disagree_are_not_timed() -> None:
         check("b", bad, good, "float32")
 
 
-def test_readme_shows_the_committed_records() -> None:
-    done = run("bench.report", "bench/results/amd-epyc.json", "--table", "head")
+@pytest.mark.parametrize("page", ["README.md", "bench/README.md"])
+def test_pages_show_the_committed_records(page: str, tmp_path: Path) -> None:
+    committed = (ROOT / page).read_text(encoding="utf-8")
+    assert "<!-- table: head" in committed
+    copy = tmp_path / "page.md"
+    copy.write_text(committed, encoding="utf-8")
+    files = sorted(map(str, (ROOT / "bench/results").glob("*.json")))
+    done = run("bench.report", *files, "--into", str(copy))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert copy.read_text(encoding="utf-8") == committed
