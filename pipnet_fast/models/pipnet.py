@@ -13,7 +13,16 @@ from pipnet_fast.crop import CropRule
 from pipnet_fast.layouts import MeanShape, load_mean_shape
 from pipnet_fast.models._base import LandmarkModel, require_int
 from pipnet_fast.neighbors import Merge, NeighborTable, cap_num_neighbors, neighbor_table
-from pipnet_fast.ops import HeadMaps, HeadWeights, Landmarks, head_decode, pack_head
+from pipnet_fast.ops import (
+    HeadLoss,
+    HeadMaps,
+    HeadWeights,
+    Landmarks,
+    default_balance,
+    head_decode,
+    head_loss,
+    pack_head,
+)
 
 # The head's layers as the official network names them, in the order of HeadMaps.
 HEAD_LAYERS = ("cls_layer", "x_layer", "y_layer", "nb_x_layer", "nb_y_layer")
@@ -132,6 +141,39 @@ class PIPNet(LandmarkModel):
         # Under autocast the features come in half precision, the weights do not.
         return head_decode(features.to(head.vote_bias.dtype), head, self.table)
 
+    def loss(
+        self,
+        x: Tensor,
+        points_frac: Tensor,
+        *,
+        alpha: float | None = None,
+        beta: float | None = None,
+        sample_weights: Tensor | None = None,
+    ) -> HeadLoss:
+        """The training loss, equation 5: that of ``forward``'s maps, of which it computes the score map only.
+
+        Args:
+            x: as for ``forward``.
+            points_frac: (B, N, 2) labels in fractions of the crop; may leave 0..1; NaN where not labelled.
+            alpha: weight of the offset term; by default as ``ops.default_balance`` has it for the stride.
+            beta: weight of the neighbor term, likewise.
+            sample_weights: (B, 3), how much each sample counts in each term; see ``ops.head_loss``.
+
+        Raises:
+            ValueError: a bad input, or a model that was built without a mean shape.
+        """
+        self._check_input(x)
+        balance = default_balance(self.config.stride)
+        return head_loss(
+            self.forward_features(x),
+            *_map_order(*self._head_layers()),
+            points_frac,
+            self.table,
+            alpha=balance if alpha is None else alpha,
+            beta=balance if beta is None else beta,
+            sample_weights=sample_weights,
+        )
+
     @property
     def table(self) -> NeighborTable:
         """The neighbor table, on the model's device."""
@@ -150,9 +192,7 @@ class PIPNet(LandmarkModel):
         between a forward pass with gradients and the next call of ``eval()`` or ``train()``; after writing
         through ``.data``, call one of them.
         """
-        names = [name for name in HEAD_LAYERS if hasattr(self, name)]
-        weights = [self._head_tensor(name, "weight") for name in names]
-        biases = [self._head_tensor(name, "bias") for name in names]
+        weights, biases = self._head_layers()
         if torch.compiler.is_compiling() or self.training or self._learning or weights[0].is_inference():
             return _pack(weights, biases)
         packed = self._packed
@@ -187,6 +227,11 @@ class PIPNet(LandmarkModel):
         self.mean_shape, self.config = points, config
         return self
 
+    def _head_layers(self) -> tuple[list[Tensor], list[Tensor]]:
+        names = [name for name in HEAD_LAYERS if hasattr(self, name)]
+        weights = [self._head_tensor(name, "weight") for name in names]
+        return weights, [self._head_tensor(name, "bias") for name in names]
+
     def _head_tensor(self, layer: str, name: str) -> Tensor:
         # Not get_parameter: a pruned or parametrized layer computes its weight.
         return cast(Tensor, getattr(self.get_submodule(layer), name))
@@ -211,9 +256,13 @@ class _PackedHead:
 
 
 def _pack(weights: list[Tensor], biases: list[Tensor]) -> HeadWeights:
-    rows = [w.detach().flatten(1) for w in weights]
-    offsets = [b.detach() for b in biases]
-    if len(rows) == 3:  # K = 0
+    return pack_head(*_map_order([w.detach() for w in weights], [b.detach() for b in biases]))
+
+
+def _map_order(weights: list[Tensor], biases: list[Tensor]) -> tuple[HeadMaps, HeadMaps]:
+    """The layers' weights (rows, C) and biases (rows,), for K = 0 with empty ones for the neighbors."""
+    rows, offsets = [w.flatten(1) for w in weights], list(biases)
+    if len(rows) == 3:
         rows += [rows[0][:0]] * 2
         offsets += [offsets[0][:0]] * 2
-    return pack_head(HeadMaps(*rows), HeadMaps(*offsets))
+    return HeadMaps(*rows), HeadMaps(*offsets)
