@@ -182,7 +182,7 @@ def _vote_rows(maps: HeadMaps, dtype: torch.dtype) -> Tensor:
 
 def _map_rows(votes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The inverse of ``_vote_rows``: rows of offset_x, offset_y, neighbor_x and neighbor_y."""
-    x, y = votes.unflatten(1, (2, votes.shape[1] // 2)).unbind(1)
+    x, y = votes.chunk(2, dim=1)
     return x[:, 0], y[:, 0], x[:, 1:].flatten(0, 1), y[:, 1:].flatten(0, 1)
 
 
@@ -225,7 +225,8 @@ def head_loss(
             raise ValueError(f"head_loss: {name}: expected a number >= 0, got {value!r}")
     neighbors = table.to(features.device).neighbors
     with torch.autocast(features.device.type, enabled=False):
-        score, offset, neighbor = _Terms.apply(features, points_frac, neighbors, sample_weights, *weights, *biases)
+        inputs = features, points_frac, neighbors, sample_weights, *weights, *biases
+        score, offset, neighbor = _Terms.apply(*inputs)  # type: ignore[no-untyped-call]
         total = score.add(offset, alpha=alpha).add(neighbor, alpha=beta)
     return HeadLoss(total, score, offset, neighbor)
 
@@ -253,11 +254,9 @@ def _check(
     check_grid("head_loss", "features", height, width)
     landmarks = table.num_landmarks
     counts = (landmarks,) * 3 + (landmarks * table.num_neighbors,) * 2
-    tensors = [
-        (f"weights: {n}", getattr(weights, n), (c, channels)) for n, c in zip(HeadMaps._fields, counts, strict=True)
-    ]
-    tensors += [(f"biases: {n}", getattr(biases, n), (c,)) for n, c in zip(HeadMaps._fields, counts, strict=True)]
-    tensors.append(("points_frac", points, (batch, landmarks, 2)))
+    tensors: list[tuple[str, Tensor, tuple[int, ...]]] = [("points_frac", points, (batch, landmarks, 2))]
+    for name, weight, bias, count in zip(HeadMaps._fields, weights, biases, counts, strict=True):
+        tensors += [(f"weights: {name}", weight, (count, channels)), (f"biases: {name}", bias, (count,))]
     if sample_weights is not None:
         tensors.append(("sample_weights", sample_weights, (batch, 3)))
     for name, tensor, shape in tensors:
