@@ -3,10 +3,17 @@
 import argparse
 from pathlib import Path
 
-from bench import accuracy, detector_boxes, floor, head, params
+from bench import accuracy, detector_boxes, floor, head, params, train
 from bench.record import Record, write
 
-CASES = {"floor": floor, "head": head, "accuracy": accuracy, "detector_boxes": detector_boxes, "params": params}
+CASES = {
+    "floor": floor,
+    "head": head,
+    "train": train,
+    "params": params,
+    "accuracy": accuracy,
+    "detector_boxes": detector_boxes,
+}
 
 
 def main() -> None:

@@ -96,14 +96,14 @@ def _shares(weights: Tensor, entries: int) -> Tensor:
 class _Terms(torch.autograd.Function):
     """The three terms. Between the passes it keeps a score map and N * (2 + 2K) numbers per sample, no more.
 
-    The columns of features at the labelled cells are gathered and the weights laid together in each pass anew.
+    The columns of features at the labelled cells are gathered in each pass anew.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, points: Tensor, neighbors: Tensor, sample_weights: Tensor | None, *layers: Tensor
+        ctx: Any, features: Tensor, points: Tensor, neighbors: Tensor, sample_weights: Tensor | None, *head: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        weights, biases = HeadMaps(*layers[:5]), HeadMaps(*layers[5:])
+        weights, biases = HeadMaps(*head[:5]), HeadMaps(*head[5:])
         dtype = result_dtype(torch.promote_types(features.dtype, weights.score.dtype))
         batch, _, height, width = features.shape
         labels = _labels(points.to(dtype), neighbors, (height, width), sample_weights)
@@ -119,7 +119,8 @@ class _Terms(torch.autograd.Function):
 
         index = labels.cell + torch.arange(0, len(rows), height * width, device=rows.device)
         columns = _columns(rows, index)
-        votes = torch.baddbmm(_vote_rows(biases, dtype).unsqueeze(2), _vote_rows(weights, dtype), columns.mT)
+        layers = zip(_by_landmark(biases, dtype), _by_landmark(weights, dtype), strict=True)
+        votes = torch.cat([torch.baddbmm(b.unsqueeze(2), w, columns.mT) for b, w in layers], dim=1)
         error = votes.view_as(labels.votes) - labels.votes
         vote_grad = error.sign() * labels.vote_weight
         vote_terms = (error * vote_grad).sum(dim=(0, 1, 3))
@@ -130,8 +131,8 @@ class _Terms(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_score: Tensor, of_offset: Tensor, of_neighbor: Tensor) -> Any:
-        features, index, score_grad, vote_grad, *layers = ctx.saved_tensors
-        weights = HeadMaps(*layers)
+        features, index, score_grad, vote_grad, *head = ctx.saved_tensors
+        weights = HeadMaps(*head)
         dtype = score_grad.dtype
         # Autocast, if backward is called inside it, would compute this in half precision.
         with torch.autocast(features.device.type, enabled=False):
@@ -140,16 +141,20 @@ class _Terms(torch.autograd.Function):
             of_votes = torch.cat((of_offset.view(1), of_neighbor.expand(vote_grad.shape[2] - 1)))
             vote_grad = (vote_grad * of_votes.unsqueeze(1)).flatten(1, 2)
 
-            weight_grads = HeadMaps(score_grad.t() @ rows, *_map_rows(torch.bmm(vote_grad, _columns(rows, index))))
-            bias_grads = HeadMaps(score_grad.sum(dim=0), *_map_rows(vote_grad.sum(dim=2)))
-            layer_grads = [g.to(weights.score.dtype) for g in (*weight_grads, *bias_grads)]
+            by_layer = vote_grad.split((1, vote_grad.shape[1] // 2 - 1) * 2, dim=1)
+            columns = _columns(rows, index)
+            weight_grads = score_grad.t() @ rows, *_map_order([torch.bmm(g, columns) for g in by_layer])
+            bias_grads = score_grad.sum(dim=0), *_map_order([g.sum(dim=2) for g in by_layer])
+            head_grads = [g.to(weights.score.dtype) for g in (*weight_grads, *bias_grads)]
             if not ctx.needs_input_grad[0]:
-                return None, None, None, None, *layer_grads
+                return None, None, None, None, *head_grads
 
             row_grads = score_grad @ weights.score.to(dtype)
-            column_grads = torch.bmm(vote_grad.mT, _vote_rows(weights, dtype))
+            column_grads = torch.zeros_like(columns)
+            for grad, weight in zip(by_layer, _by_landmark(weights, dtype), strict=True):
+                column_grads.baddbmm_(grad.mT, weight)
             row_grads.index_add_(0, index.flatten(), column_grads.flatten(0, 1))
-            return _like(features, row_grads), None, None, None, *layer_grads
+            return _like(features, row_grads), None, None, None, *head_grads
 
 
 def _rows(features: Tensor, dtype: torch.dtype) -> Tensor:
@@ -171,19 +176,17 @@ def _columns(rows: Tensor, index: Tensor) -> Tensor:
     return rows.index_select(0, index.flatten()).view(*index.shape, rows.shape[1])
 
 
-def _vote_rows(maps: HeadMaps, dtype: torch.dtype) -> Tensor:
-    """Weights or biases of the votes with one landmark's together, (N, R, ...): x of votes 0 to K, then their y."""
+def _by_landmark(maps: HeadMaps, dtype: torch.dtype) -> list[Tensor]:
+    """Weights or biases of the votes, each layer as (N, votes, ...): own x, neighbors' x, own y, neighbors' y."""
     landmarks, *row = maps.score.shape
-    own_x, own_y = maps.offset_x.unsqueeze(1), maps.offset_y.unsqueeze(1)
-    neighbors = maps.neighbor_x.shape[0] // landmarks
-    near_x, near_y = (m.reshape(landmarks, neighbors, *row) for m in (maps.neighbor_x, maps.neighbor_y))
-    return torch.cat((own_x, near_x, own_y, near_y), dim=1).to(dtype)
+    layers = (maps.offset_x, maps.neighbor_x, maps.offset_y, maps.neighbor_y)
+    return [m.reshape(landmarks, m.shape[0] // landmarks, *row).to(dtype) for m in layers]
 
 
-def _map_rows(votes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The inverse of ``_vote_rows``: rows of offset_x, offset_y, neighbor_x and neighbor_y."""
-    x, y = votes.chunk(2, dim=1)
-    return x[:, 0], y[:, 0], x[:, 1:].flatten(0, 1), y[:, 1:].flatten(0, 1)
+def _map_order(layers: list[Tensor]) -> tuple[Tensor, ...]:
+    """The inverse of ``_by_landmark``: the rows of offset_x, offset_y, neighbor_x and neighbor_y."""
+    own_x, near_x, own_y, near_y = (m.flatten(0, 1) for m in layers)
+    return own_x, own_y, near_x, near_y
 
 
 def head_loss(
