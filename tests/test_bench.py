@@ -47,6 +47,33 @@ def test_a_folder_keeps_the_records_of_other_cases(tmp_path: Path) -> None:
     assert len(json.loads(out.read_text())) == 3
 
 
+def test_train_case_compares_time_and_memory(tmp_path: Path) -> None:
+    out = tmp_path / "records.json"
+    done = run(
+        *("bench", "train", "--threads", "1", "--batch", "1", "--rounds", "1", "--network-rounds", "1"),
+        *("--json", str(out)),
+    )
+    assert done.returncode == 0, done.stderr
+    records = json.loads(out.read_text())
+    assert len({r["shape"] for r in records}) == 5
+    for shape in {r["shape"] for r in records}:
+        labels = [r["median"] for r in records if r["shape"] == shape and r["metric"] == "labels of a batch"]
+        assert labels[0] > labels[1]
+    assert {r["unit"] for r in records} == {"ms", "x", "MB"}
+
+
+def test_losses_that_disagree_are_not_timed() -> None:
+    sys.path.insert(0, str(ROOT))
+    try:
+        from bench.train import check
+    finally:
+        sys.path.remove(str(ROOT))
+    leaf = torch.ones(3, requires_grad=True)
+    check({"a": lambda: leaf.sum(), "b": lambda: leaf.sum()}, [leaf])
+    with pytest.raises(RuntimeError, match="b differs from a by .* in a loss or gradient: not timed"):
+        check({"a": lambda: leaf.sum(), "b": lambda: leaf.square().sum()}, [leaf])
+
+
 def test_subjects_that_disagree_are_not_timed() -> None:
     sys.path.insert(0, str(ROOT))
     try:

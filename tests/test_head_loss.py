@@ -21,6 +21,8 @@ SHAPES = [
     Shape(4, 19, 18, 2, 2, 16),
     Shape(2, 17, 0, 4, 4, 7),
     Shape(2, 29, 10, 16, 16, 12),
+    # A batch from which on the weights of the votes are joined.
+    Shape(33, 5, 2, 3, 3, 4),
 ]
 
 
