@@ -1,6 +1,8 @@
 """A training step and its memory: dense maps and target maps against the loss that reads labelled cells only."""
 
 import argparse
+import ctypes
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +23,8 @@ RIVAL = "dense maps"
 OURS = "labelled cells only"
 # How far loss and gradients of two subjects may differ, relative to the largest value of each: sums in float32.
 TOLERANCE = 1e-4
+# Of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 Forward = Callable[[], Tensor]
 
@@ -37,6 +41,7 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
     """Time and memory of the loss on given features, forward and backward, and of the whole network's step."""
     # TF32 rounds the two sides differently: both compute in float32.
     torch.backends.cudnn.allow_tf32 = False
+    _keep_freed_memory()
     records = []
     for threads in dict.fromkeys(arguments.threads if arguments.device == "cpu" else [torch.get_num_threads()]):
         torch.set_num_threads(threads)
@@ -59,6 +64,18 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
                 if stride == 32 and arguments.network_rounds:
                     records += _network(arguments, layout, points, targets, neighbors, common)
     return records
+
+
+def _keep_freed_memory() -> None:
+    """Ask glibc not to hand freed memory back to the system between steps.
+
+    Otherwise a process's history decides whether each step pays a thousand page faults, for the one subject or the
+    other: up to half the time of a small step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_MMAP_THRESHOLD, 2**25)
 
 
 def _loss(

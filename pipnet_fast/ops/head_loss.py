@@ -155,8 +155,8 @@ class _Terms(torch.autograd.Function):
                 return None, None, None, None, *head_grads
 
             row_grads = score_grad @ weights.score.to(dtype)
-            column_grads = torch.zeros_like(columns)
-            for grad, weight in zip(layer_grads, layers, strict=True):
+            column_grads = torch.bmm(layer_grads[0].mT, layers[0])
+            for grad, weight in zip(layer_grads[1:], layers[1:], strict=True):
                 column_grads.baddbmm_(grad.mT, weight)
             row_grads.index_add_(0, index.flatten(), column_grads.flatten(0, 1))
             return _like(features, row_grads), None, None, None, *head_grads
@@ -186,7 +186,8 @@ def _by_landmark(maps: HeadMaps, batch: int, dtype: torch.dtype) -> list[Tensor]
     landmarks, *row = maps.score.shape
     layers = (maps.offset_x, maps.neighbor_x, maps.offset_y, maps.neighbor_y)
     votes = [m.reshape(landmarks, m.shape[0] // landmarks, *row).to(dtype) for m in layers]
-    return votes if batch < _JOIN else [torch.cat(votes, dim=1)]
+    apart = batch < _JOIN and maps.neighbor_x.numel() > 0
+    return votes if apart else [torch.cat(votes, dim=1)]
 
 
 def _by_map(votes: list[Tensor]) -> tuple[Tensor, ...]:
