@@ -195,7 +195,7 @@ def _by_landmark(maps: HeadMaps, batch: int, dtype: torch.dtype) -> list[Tensor]
 def _by_map(votes: list[Tensor]) -> tuple[Tensor, ...]:
     """The inverse of ``_by_landmark``: the rows of offset_x, offset_y, neighbor_x and neighbor_y."""
     if len(votes) == 1:
-        votes = votes[0].split((1, votes[0].shape[1] // 2 - 1) * 2, dim=1)
+        votes = list(votes[0].split_with_sizes((1, votes[0].shape[1] // 2 - 1) * 2, dim=1))
     own_x, near_x, own_y, near_y = (v.flatten(0, 1) for v in votes)
     return own_x, own_y, near_x, near_y
 
