@@ -31,7 +31,7 @@ def test_head_case_writes_records_that_the_report_reads(tmp_path: Path) -> None:
     for record in records:
         assert needed | {"shape", "versions", "commit"} <= record.keys()
         assert record["p20"] <= record["median"] <= record["p80"]
-    report = run("bench.report", str(out), "--table", "head")
+    report = run("bench.report", str(out), "--table", "head-layouts")
     assert report.returncode == 0, report.stderr
     latencies = [r for r in records if r["unit"] == "ms" and r["shape"].startswith("B=1 C=512 8x8")]
     floors = 3
