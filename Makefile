@@ -27,11 +27,18 @@ lint: $(VENV)/.lint
 sanitize:
 	$(MAKE) --jobs 2 --file tests/csrc/Makefile OUT=build/sanitize
 
-# On a CUDA machine, with the torch, Triton and build tools that it has: nothing is fetched.
+# On a CUDA machine, with the torch, Triton and build tools that it has: nothing is fetched. Within eight minutes.
+RESULTS ?= bench/results
 gpu:
 	$(PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
 	PIPNET_REQUIRE_CUDA=1 PYTHONSAFEPATH=1 $(PYTHON) -m pytest -m cuda
-	$(PYTHON) -m bench head --device cuda --json bench/results
+	$(PYTHON) -m bench head --device cuda --sweep base batch --rounds 10 --json $(RESULTS)
+	$(PYTHON) -m bench head --device cuda --dtype float16 --sweep base batch --rounds 10 --json $(RESULTS)
+	$(PYTHON) -m bench e2e --device cuda --dtype float16 --backbone resnet18 --rounds 5 --json $(RESULTS)
+	$(PYTHON) -m bench throughput --device cuda --dtype float16 --batch 1 32 256 --rounds 3 \
+		--engines ours-cudagraph ours-inductor --json $(RESULTS)
+	$(PYTHON) -m bench fps --device cuda --dtype float16 --engine cudagraph --rounds 5 --json $(RESULTS)
+	$(PYTHON) -m bench train --device cuda --rounds 5 --network-rounds 3 --json $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build dist $(OUT)

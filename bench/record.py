@@ -90,12 +90,12 @@ def _affinity() -> Sequence[int]:
 
 
 def write(records: Sequence[Record], path: Path) -> Path:
-    """Write records as JSON. In a folder they go to a file named after the device, beside its other cases' records."""
+    """Write records as JSON; in a folder to a file named after the device, beside its other cases and dtypes."""
     if path.is_dir():
         name = "".join(c if c.isalnum() else "-" for c in records[0].device.split(",")[0].lower())
         path = path / f"{'-'.join(filter(None, name.split('-')))}.json"
-        cases = {r.case for r in records}
-        others = [r for r in read(path) if r.case not in cases] if path.exists() else []
+        measured = {(r.case, r.dtype) for r in records}
+        others = [r for r in read(path) if (r.case, r.dtype) not in measured] if path.exists() else []
         records = sorted([*others, *records], key=lambda r: r.case)
     lines = ",\n".join(f"  {json.dumps({k: v for k, v in asdict(r).items() if v is not None})}" for r in records)
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")

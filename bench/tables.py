@@ -14,7 +14,8 @@ def conditions(records: Sequence[Record]) -> str:
     first = records[0]
     known = ", ".join(f"{name} {version}" for name, version in first.versions.items())
     commits = ", ".join(sorted({r.commit for r in records}))
-    return f"{first.device}; {first.dtype}; medians of {first.runs} interleaved rounds; {known}; commit {commits}."
+    runs = max(r.runs for r in records)
+    return f"{first.device}; {first.dtype}; medians of {runs} interleaved rounds; {known}; commit {commits}."
 
 
 def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
