@@ -12,6 +12,7 @@
 #include "cpu.h"
 #include "decode.h"
 #include "head_decode.h"
+#include "normalize.h"
 
 namespace py = pybind11;
 
@@ -100,6 +101,13 @@ class Head {
   pipnet::HeadDecodeArgs args_{};
 };
 
+void normalize(std::uintptr_t crops, std::int64_t batch, std::int64_t pixels, std::uintptr_t table,
+               std::uintptr_t out) {
+  py::gil_scoped_release release;
+  pipnet::normalize(pointer<const std::uint8_t>(crops), batch, pixels, pointer<const float>(table),
+                    pointer<float>(out));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
@@ -113,6 +121,8 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
            py::arg("shape"), py::arg("storage"), py::arg("packed"))
       .def("decode", &Head::decode, py::arg("features"), py::arg("shape"), py::arg("strides"), py::arg("points"),
            py::arg("scores"), py::arg("threads"), "Fused head and decoding; shape is (B, C, H, W).");
+  m.def("normalize", &normalize, py::arg("crops"), py::arg("batch"), py::arg("pixels"), py::arg("table"), py::arg("out"),
+        "Bytes (B, pixels, 3) to floats (B, 3, pixels) by a table (3, 256).");
   m.def("isas", [] {
     std::vector<std::string> names;
     for (pipnet::Isa isa : pipnet::available_isas()) names.emplace_back(pipnet::isa_name(isa));

@@ -9,7 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from pipnet_fast.pipeline.images import IMAGENET_MEAN, IMAGENET_STD, MAX_PIXELS, ImageError, as_rgb, normalize, read_rgb
+import pipnet_fast as pf
+from pipnet_fast.pipeline.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MAX_PIXELS,
+    ImageError,
+    PlanarNormalizer,
+    as_rgb,
+    normalize,
+    read_rgb,
+)
 
 Pixels = npt.NDArray[np.uint8]
 ORIENTATION = 0x0112
@@ -233,6 +243,20 @@ def test_normalize(dtype: torch.dtype, atol: float) -> None:
     assert tensor.is_contiguous(memory_format=torch.channels_last)
     expected = (crops / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     np.testing.assert_allclose(tensor.float().permute(0, 2, 3, 1).numpy(), expected, atol=atol)
+
+
+@pytest.mark.parametrize("cpp", [True, False])
+def test_planar_normalizer_is_the_same_in_another_layout(cpp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not cpp:
+        monkeypatch.setattr("pipnet_fast.pipeline.images.backends", lambda: {"cpp": False})
+    elif not pf.ops.backends()["cpp"]:
+        pytest.skip("no C++ extension")
+    planar = PlanarNormalizer(6)
+    crops = torch.randint(0, 256, (3, 6, 6, 3), dtype=torch.uint8)
+    for batch in (crops, crops[:0], crops.flip(2), crops[::2], crops.transpose(1, 2)):
+        got = planar(batch)
+        assert got.is_contiguous()
+        torch.testing.assert_close(got, normalize(batch), rtol=0, atol=1e-6)
 
 
 def test_normalize_has_the_numbers_of_imagenet() -> None:

@@ -7,27 +7,33 @@ from torch import Tensor
 
 from pipnet_fast.engines._types import Network, Spec
 from pipnet_fast.ops import Landmarks
-from pipnet_fast.pipeline.images import Normalizer
+from pipnet_fast.pipeline.images import Normalizer, PlanarNormalizer
 
 Trunk = Callable[[Tensor], Tensor]
 
 
-def warmed_up(trunk: Trunk, network: Network, spec: Spec, sizes: tuple[int, ...]) -> Callable[[Tensor], Landmarks]:
+def warmed_up(
+    trunk: Trunk, network: Network, spec: Spec, sizes: tuple[int, ...], planar: bool = False
+) -> Callable[[Tensor], Landmarks]:
     """Normalize, run ``trunk``, run the network's head; ready when this returns.
 
     Args:
         trunk: takes (B, 3, S, S) of the spec's dtype on its device, channels-last in memory.
+        planar: it is not torch that runs it, but an engine on the CPU with threads of its own, which takes contiguous
+            float32.
         network: whose head it is.
         spec: what to prepare for.
         sizes: batch sizes to run once now.
     """
-    normalize = Normalizer(spec.input_size, spec.dtype, spec.device)
+    size, dtype, device = spec.input_size, spec.dtype, spec.device
+    normalize = PlanarNormalizer(size) if planar else Normalizer(size, dtype, device)
+    layout = torch.contiguous_format if planar else torch.channels_last
 
     def run(x: Tensor) -> Landmarks:
-        x = x.to(spec.device)
-        x = normalize(x) if x.dtype == torch.uint8 else x.contiguous(memory_format=torch.channels_last)
+        x = x.to(device)
+        x = normalize(x) if x.dtype == torch.uint8 else x.contiguous(memory_format=layout)
         return network.head(trunk(x))
 
-    for size in sizes:
-        run(torch.zeros(size, spec.input_size, spec.input_size, 3, dtype=torch.uint8, device=spec.device))
+    for count in sizes:
+        run(torch.zeros(count, size, size, 3, dtype=torch.uint8, device=device))
     return run

@@ -21,7 +21,6 @@ def prepare(network: Network, spec: Spec) -> Prepared:
 
     def trunk(x: Tensor) -> Tensor:
         session = sessions[len(x)]
-        x = x.contiguous()
         features = torch.empty(shapes[len(x)])
         # A session may run in many threads at once; a binding is of one call.
         binding = session.io_binding()
@@ -30,7 +29,7 @@ def prepare(network: Network, spec: Spec) -> Prepared:
         session.run_with_iobinding(binding)
         return features
 
-    return Prepared(warmed_up(trunk, network, spec, sizes), sizes)
+    return Prepared(warmed_up(trunk, network, spec, sizes, planar=True), sizes)
 
 
 def _session(model: bytes) -> Any:

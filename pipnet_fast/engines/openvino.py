@@ -19,9 +19,9 @@ def prepare(network: Network, spec: Spec) -> Prepared:
     requests = {size: _Request(to_onnx(network.trunk, size, spec.input_size)) for size in sizes}
 
     def trunk(x: Tensor) -> Tensor:
-        return requests[len(x)](x.contiguous())
+        return requests[len(x)](x)
 
-    return Prepared(warmed_up(trunk, network, spec, sizes), sizes)
+    return Prepared(warmed_up(trunk, network, spec, sizes, planar=True), sizes)
 
 
 class _Request:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipnet_fast.crop import Image
+from pipnet_fast.ops import backends
 
 Color = Literal["bgr", "rgb"]
 
@@ -115,6 +116,34 @@ class Normalizer:
         rows = crops.flatten(2).float()
         torch.addcmul(self._shift, rows, self._scale, out=rows)
         return rows.view(crops.shape).to(self._dtype).permute(0, 3, 1, 2)
+
+
+class PlanarNormalizer:
+    """The same for engines that take (B, 3, S, S) contiguous float32 on the CPU, in one pass on the calling thread.
+
+    torch's own threads go on spinning after each of its operations, and for several milliseconds keep an engine's
+    threads from the cores. So none of its operations stands before such an engine.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Prepare for crops of ``size`` px."""
+        ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 256, 1).expand(-1, -1, -1, 3)
+        in_steps = Normalizer(256, torch.float32, torch.device("cpu"))
+        self._table = in_steps(ramp).contiguous().view(3, 256)
+        self._in_steps = Normalizer(size, torch.float32, torch.device("cpu"))
+        self._cpp = backends()["cpp"]
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """Normalize a batch; B may be 0."""
+        if not self._cpp:
+            return self._in_steps(crops).contiguous()
+        from pipnet_fast import _C
+
+        crops = crops.contiguous()
+        batch, height, width, channels = crops.shape
+        out = torch.empty(batch, channels, height, width)
+        _C.normalize(crops.data_ptr(), batch, height * width, self._table.data_ptr(), out.data_ptr())
+        return out
 
 
 def normalize(crops: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

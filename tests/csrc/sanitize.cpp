@@ -21,6 +21,7 @@
 #include "cpu.h"
 #include "decode.h"
 #include "head_decode.h"
+#include "normalize.h"
 
 // ThreadSanitizer (and qemu-user) cannot follow threads started in the forked child of a process that had some.
 #if defined(__SANITIZE_THREAD__) || defined(PIPNET_NO_FORK)
@@ -460,6 +461,26 @@ void check_fork(const HeadCase& head) {
          waited && status == 0 ? "" : "wait status " + std::to_string(status));
 }
 
+void check_normalize() {
+  Random random(2);
+  Floats table(3 * 256);
+  for (float& entry : table) entry = random.real();
+  for (Index batch : {0, 1, 3}) {
+    for (Index pixels : {0, 1, 17, 64}) {
+      std::vector<std::uint8_t> crops(size(batch * pixels * 3));
+      for (std::uint8_t& byte : crops) byte = static_cast<std::uint8_t>(random.below(256));
+      Floats out(crops.size(), kUnwritten);
+      pipnet::normalize(crops.data(), batch, pixels, table.data(), out.data());
+      bool good = true;
+      for (std::size_t i = 0; i < crops.size(); ++i) {
+        const std::size_t channel = i % 3, pixel = i / 3 % size(pixels), image = i / 3 / size(pixels);
+        good &= out[(image * 3 + channel) * size(pixels) + pixel] == table[channel * 256 + crops[i]];
+      }
+      report("normalize B=" + std::to_string(batch) + " pixels=" + std::to_string(pixels), good ? "" : "wrong");
+    }
+  }
+}
+
 void check_unknown_isa() {
   try {
     pipnet::use_isa("bogus");
@@ -477,6 +498,7 @@ int main() {
   sweep();
   check_concurrent(head, maps);
   if (kCanFork) check_fork(head);
+  check_normalize();
   check_unknown_isa();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
