@@ -3,14 +3,17 @@
 import argparse
 from pathlib import Path
 
-from bench import accuracy, detector_boxes, floor, head, params, train
+from bench import accuracy, detector_boxes, e2e, floor, fps, head, params, throughput, train
 from bench.record import Record, write
 
 CASES = {
     "floor": floor,
     "head": head,
-    "train": train,
+    "e2e": e2e,
+    "throughput": throughput,
+    "fps": fps,
     "params": params,
+    "train": train,
     "accuracy": accuracy,
     "detector_boxes": detector_boxes,
 }
