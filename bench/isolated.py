@@ -172,7 +172,7 @@ class WorkerProcess:
         threads = {name: str(task.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         # OpenVINO and NNCF send statistics unless they believe to run in a CI.
         environment = {**os.environ, **threads, "CI": "true", "NNCF_CI": "1"}
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close())
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker"],
@@ -236,9 +236,9 @@ class WorkerProcess:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         try:
-            line = self._lines.get(timeout=self._timeout_s)
+            line = self._lines.get(timeout=self.timeout_s)
         except queue.Empty:
-            raise WorkerError(f"no answer within {self._timeout_s:g} s of {doing}: ended") from None
+            raise WorkerError(f"no answer within {self.timeout_s:g} s of {doing}: ended") from None
         if not line:
             raise WorkerError(self._last_words(doing))
         reply: dict[str, Any] = json.loads(line)

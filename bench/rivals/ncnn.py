@@ -41,7 +41,7 @@ def build(task: Task) -> Built:
     def run(crops: Crops) -> Points:
         return np.concatenate([decode(one(crop)) for crop in crops])
 
-    return Built(run, ("ncnn", "pnnx"))
+    return Built(run, ("ncnn", "pnnx"), "one image at a time" if task.batch > 1 else None)
 
 
 def _converted(task: Task) -> tuple[Path, Path]:

@@ -20,7 +20,7 @@ Network = Callable[[Tensor], Sequence[Tensor]]
 
 def build(task: Task) -> Built:
     """The whole path in eager mode; of a batch, the network runs on all crops and the decoding on one by one."""
-    return Built(eager(task, dense_network(task).to(dtype=getattr(torch, task.dtype))))
+    return Built(eager(task, dense_network(task).to(dtype=getattr(torch, task.dtype))), note=one_by_one(task))
 
 
 def build_batched(task: Task) -> Built:
@@ -52,6 +52,11 @@ def eager(task: Task, network: Network) -> Callable[[Crops], Points]:
         return stacked
 
     return run
+
+
+def one_by_one(task: Task) -> str | None:
+    """What is to be said of the official decoding of a batch."""
+    return "the network runs on the batch, decoding on one image at a time" if task.batch > 1 else None
 
 
 class EagerNormalize:
