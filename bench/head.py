@@ -66,7 +66,8 @@ def _measure_shape(arguments: argparse.Namespace, threads: int, shape: Shape) ->
         subjects = dict(head.on_cuda() if arguments.device == "cuda" else head.on_cpu(every_isa=shape == BASE))
         for name, call in subjects.items():
             check(name, call(), head.expected(name), arguments.dtype)
-        times = interleaved(subjects, max(3, arguments.rounds // max(1, shape.batch // 4)), arguments.device)
+        rounds, inner = max(5, arguments.rounds // shape.batch), max(1, 10 // shape.batch)
+        times = interleaved(subjects, rounds, arguments.device, inner)
     common = {
         "case": "head",
         "device": device_name(arguments.device),
