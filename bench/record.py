@@ -90,16 +90,21 @@ def _affinity() -> Sequence[int]:
 
 
 def write(records: Sequence[Record], path: Path) -> Path:
-    """Write records as JSON; in a folder to a file named after the device, beside its other cases and dtypes."""
+    """Write records as JSON; in a folder to a file named after the device, where they replace those of the same."""
     if path.is_dir():
         name = "".join(c if c.isalnum() else "-" for c in records[0].device.split(",")[0].lower())
         path = path / f"{'-'.join(filter(None, name.split('-')))}.json"
-        measured = {(r.case, r.dtype) for r in records}
-        others = [r for r in read(path) if (r.case, r.dtype) not in measured] if path.exists() else []
+        measured = {_what(r) for r in records}
+        others = [r for r in read(path) if _what(r) not in measured] if path.exists() else []
         records = sorted([*others, *records], key=lambda r: r.case)
     lines = ",\n".join(f"  {json.dumps({k: v for k, v in asdict(r).items() if v is not None})}" for r in records)
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     return path
+
+
+def _what(record: Record) -> tuple[object, ...]:
+    """What was measured, whoever the subjects are; of whole engines, int8 stands beside float32."""
+    return record.case, record.dtype.replace("int8", "float32"), record.shape, record.threads
 
 
 def read(path: Path) -> list[Record]:
