@@ -15,7 +15,10 @@ def conditions(records: Sequence[Record]) -> str:
     known = ", ".join(f"{name} {version}" for name, version in first.versions.items())
     commits = ", ".join(sorted({r.commit for r in records}))
     runs = max(r.runs for r in records)
-    return f"{first.device}; {first.dtype}; medians of up to {runs} timings, the subjects taking turns; {known}; commit {commits}."
+    return (
+        f"{first.device}; {first.dtype}; medians of up to {runs} timings, the subjects taking turns; {known}; "
+        f"commit {commits}."
+    )
 
 
 def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
