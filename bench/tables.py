@@ -12,7 +12,8 @@ BASE_TEXT = "B=1 C=512 8x8 N=98 K=10"
 def conditions(records: Sequence[Record]) -> str:
     """The line above a table: what was measured on what."""
     first = records[0]
-    known = ", ".join(f"{name} {version}" for name, version in first.versions.items())
+    versions = {name: version for r in records for name, version in r.versions.items()}
+    known = ", ".join(f"{name} {version}" for name, version in versions.items())
     commits = ", ".join(sorted({r.commit for r in records}))
     runs = max(r.runs for r in records)
     return (
