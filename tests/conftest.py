@@ -52,6 +52,14 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """torch.compile's caches are the process's: empty before and after."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
 class BackendCase(NamedTuple):
     """A backend to hold against the reference: its name, where it runs, and its instruction set."""
 

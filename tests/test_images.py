@@ -251,7 +251,7 @@ def test_planar_normalizer_is_the_same_in_another_layout(cpp: bool, monkeypatch:
         monkeypatch.setattr("pipnet_fast.pipeline.images.backends", lambda: {"cpp": False})
     elif not pf.ops.backends()["cpp"]:
         pytest.skip("no C++ extension")
-    planar = PlanarNormalizer(6)
+    planar = PlanarNormalizer()
     crops = torch.randint(0, 256, (3, 6, 6, 3), dtype=torch.uint8)
     for batch in (crops, crops[:0], crops.flip(2), crops[::2], crops.transpose(1, 2)):
         got = planar(batch)

@@ -3,7 +3,7 @@
 import copy
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -401,13 +401,6 @@ def test_threads(threads_each: int, model: pf.PIPNet, monkeypatch: pytest.Monkey
     with ThreadPoolExecutor(8) as pool:
         for got, want in zip(pool.map(model.predict, inputs), expected, strict=True):
             assert_same(got, want)
-
-
-@pytest.fixture
-def fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 @pytest.mark.usefixtures("fresh_compiler")

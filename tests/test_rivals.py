@@ -5,7 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -193,13 +193,6 @@ def test_autocast(cls: Callable[..., Any], x: Tensor) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         got = small(cls).predict(x)
     assert got.points_frac.dtype == torch.float32
-
-
-@pytest.fixture
-def fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 @pytest.mark.usefixtures("fresh_compiler")

@@ -1,10 +1,12 @@
 """A trunk as an ONNX model, for the engines that read those."""
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import logging
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import fx
@@ -26,24 +28,31 @@ def package_missing(package: str) -> str | None:
     return None
 
 
-def to_onnx(trunk: fx.GraphModule, batch: int, size: int) -> bytes:
-    """Export ``trunk`` for inputs (``batch``, 3, ``size``, ``size``) named ``INPUT``; features are ``OUTPUT``."""
+@contextlib.contextmanager
+def quiet_export() -> Iterator[None]:
+    """Without what torch's exporter says about itself on every call."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)  # it tells everyone that torchvision's operators are left out
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its own calls
-            program = torch.onnx.export(
-                trunk,
-                (torch.zeros(batch, 3, size, size),),
-                dynamo=True,
-                optimize=False,
-                verbose=False,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-            )
+            yield
     finally:
         log.setLevel(level)
+
+
+def to_onnx(trunk: fx.GraphModule, batch: int, size: int) -> bytes:
+    """Export ``trunk`` for inputs (``batch``, 3, ``size``, ``size``) named ``INPUT``; features are ``OUTPUT``."""
+    with quiet_export():
+        program = torch.onnx.export(
+            trunk,
+            (torch.zeros(batch, 3, size, size),),
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+        )
     assert program is not None
     return bytes(program.model_proto.SerializeToString())

@@ -26,7 +26,7 @@ def warmed_up(
         sizes: batch sizes to run once now.
     """
     size, dtype, device = spec.input_size, spec.dtype, spec.device
-    normalize = PlanarNormalizer(size) if planar else Normalizer(size, dtype, device)
+    normalize = PlanarNormalizer() if planar else Normalizer(size, dtype, device)
     layout = torch.contiguous_format if planar else torch.channels_last
 
     def run(x: Tensor) -> Landmarks:

@@ -2,41 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
 
 from pipnet_fast.ops import Landmarks
-
-
-class ModelConfig(Protocol):
-    """What a runtime must know of a model's configuration."""
-
-    @property
-    def input_size(self) -> int:
-        """Side of the square crop, px."""
-
-    @property
-    def num_landmarks(self) -> int:
-        """N."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-
-
-class Model(Protocol):
-    """What a module must have to be compiled: a trunk, and a head that ends in landmarks."""
-
-    @property
-    def config(self) -> ModelConfig:
-        """What the model was built from."""
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """The trunk: normalized crops (B, 3, H, W) to features; traceable by ``torch.fx``."""
-
-    def landmarks(self, features: Tensor) -> Landmarks:
-        """The head and its decoding: features to landmarks."""
 
 
 @dataclass(frozen=True)

@@ -128,13 +128,14 @@ def _key(model: Any, spec: Spec) -> str:
         "model": [type(model).__name__, model.config.to_dict()],
         "spec": {name: str(value) for name, value in asdict(spec).items()},
         "threads": torch.get_num_threads(),
-        "hardware": torch.cuda.get_device_name(spec.device) if spec.device.type == "cuda" else _cpu(),
+        "hardware": torch.cuda.get_device_name(spec.device) if spec.device.type == "cuda" else cpu_name(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself, or its architecture."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -93,9 +93,10 @@ class HeadWeights(NamedTuple):
             )
         if storage == "float32":
             return self
+        limit = torch.finfo(torch.float16 if storage == "float16" else torch.float32).max
         for name, weight in (("score_weight", self.score_weight), ("vote_weight", self.vote_weight)):
             most = float(weight.abs().max())
-            if not most <= torch.finfo(STORAGES[storage] if storage == "float16" else torch.float32).max:
+            if not most <= limit:
                 raise ValueError(f"stored_as: expected {name} that {storage} can hold, got a magnitude of {most}")
         if storage == "float16":
             return self._replace(score_weight=self.score_weight.half(), vote_weight=self.vote_weight.half())

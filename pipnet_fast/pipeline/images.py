@@ -125,18 +125,16 @@ class PlanarNormalizer:
     threads from the cores. So none of its operations stands before such an engine.
     """
 
-    def __init__(self, size: int) -> None:
-        """Prepare for crops of ``size`` px."""
+    def __init__(self) -> None:
+        """Lay out what every byte becomes."""
         ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 256, 1).expand(-1, -1, -1, 3)
-        in_steps = Normalizer(256, torch.float32, torch.device("cpu"))
-        self._table = in_steps(ramp).contiguous().view(3, 256)
-        self._in_steps = Normalizer(size, torch.float32, torch.device("cpu"))
+        self._table = normalize(ramp).contiguous().view(3, 256)
         self._cpp = backends()["cpp"]
 
     def __call__(self, crops: Tensor) -> Tensor:
         """Normalize a batch; B may be 0."""
         if not self._cpp:
-            return self._in_steps(crops).contiguous()
+            return normalize(crops).contiguous()
         from pipnet_fast import _C
 
         crops = crops.contiguous()
