@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,15 +21,7 @@ class DenseHead:
         """``weights`` (rows, C) and ``biases`` (rows,) in map order; ``neighbors`` (N, K)."""
         self.weights = [w[:, :, None, None].contiguous() for w in weights]
         self.biases = list(biases)
-        landmarks, count = neighbors.shape
-        received: list[list[int]] = [[] for _ in range(landmarks)]
-        for voter, targets in enumerate(neighbors.tolist()):
-            for k, target in enumerate(targets):
-                received[target].append(voter * count + k)
-        longest = max(map(len, received))
-        # Repeated to one length, so that the gathered votes are a rectangle.
-        padded = [(votes * longest)[:longest] for votes in received]
-        self.received = torch.tensor(padded, device=neighbors.device)
+        self.received = torch.from_numpy(padded_votes(neighbors.cpu().numpy())).to(neighbors.device)
 
     def __call__(self, features: Tensor) -> Landmarks:
         """Landmarks of (B, C, H, W) features."""
@@ -67,3 +61,21 @@ class DenseProduct:
             product = torch.matmul(self.weight, features.flatten(2)) + self.bias[:, None]
             maps = product.view(batch, -1, height, width)
         return self.decode(HeadMaps(*torch.split(maps, self.rows, dim=1)))
+
+
+def padded_votes(neighbors: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(N, longest): of (N, K) neighbors, which votes each landmark receives, ``voter * K + k``.
+
+    Every list is repeated up to the longest one, as the official code does, so that the table is a rectangle.
+    """
+    received = [np.flatnonzero(neighbors.ravel() == landmark) for landmark in range(len(neighbors))]
+    longest = max(map(len, received))
+    return np.stack([np.resize(votes, longest) for votes in received])
+
+
+def random_maps(table: pf.NeighborTable, channels: int) -> tuple[HeadMaps, HeadMaps]:
+    """Weights (rows, C) and biases (rows,) in map order of a random head for ``table``, on the CPU."""
+    landmarks, near = table.num_landmarks, table.num_landmarks * table.num_neighbors
+    rows = (landmarks, landmarks, landmarks, near, near)
+    weights = HeadMaps(*(torch.randn(r, channels) / channels**0.5 for r in rows))
+    return weights, HeadMaps(*(torch.randn(r) for r in rows))

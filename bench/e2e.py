@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from bench import engine_case
 from bench.isolated import Outcome, Subject
-from bench.record import Record
+from bench.record import Record, measured
 from bench.subjects import DENSE, OFFICIAL, ORT, PREFIX, chosen, ours, ours_dense, rivals
 from bench.task import Network, Task
 
@@ -37,10 +37,10 @@ def _records(
         if outcome.reason:
             records.append(Record(metric="latency", unit="ms", reason=outcome.reason, **shared))
             continue
-        records.append(engine_case.measured(shared, "latency", "ms", outcome.calls()))
+        records.append(measured(shared, "latency", "ms", outcome.calls()))
         for other in baselines(subject.name):
             if ratios := outcome.speed_up_over(outcomes.get(other, NOT_CHOSEN)):
-                records.append(engine_case.measured(shared, f"speed-up over {other}", "x", ratios))
+                records.append(measured(shared, f"speed-up over {other}", "x", ratios))
         records.append(engine_case.deviation(shared, outcome))
     return records
 

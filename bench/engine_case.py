@@ -12,7 +12,7 @@ import torch
 
 from bench.isolated import FAR_PX, Outcome, Schedule, Subject, far_share
 from bench.isolated import measure as measure_isolated
-from bench.record import Record, device_name, percentiles, versions
+from bench.record import Record, device_name, measured, versions
 from bench.task import Network, Task, prepare
 
 
@@ -80,9 +80,3 @@ def deviation(shared: dict[str, Any], outcome: Outcome) -> Record:
     far = f"{far_share(distances):.2%} of {np.size(distances)} landmarks are more than {FAR_PX:g} px away"
     note = "; ".join(filter(None, (far, outcome.note)))
     return measured({**shared, "note": note}, "deviation from float64", "px", distances.tolist())
-
-
-def measured(shared: dict[str, Any], metric: str, unit: str, values: Sequence[float]) -> Record:
-    """A record of ``values``."""
-    numbers: dict[str, Any] = percentiles(values)
-    return Record(metric=metric, unit=unit, **shared, **numbers)

@@ -10,10 +10,9 @@ from typing import Any
 
 import matplotlib as mpl
 
-from bench.floor import head_floor_ms, head_work, machine_of
-from bench.head import BASE, EAGER, PRODUCT
+from bench.head import EAGER, PRODUCT
 from bench.record import Record, read
-from bench.tables import BASE_TEXT, value
+from bench.tables import BASE_TEXT, base_floors_ms, value
 
 mpl.use("Agg")
 
@@ -59,7 +58,6 @@ def latency_floor(records: list[Record]) -> Any:
         min((n for n in latencies if n.startswith(s)), key=lambda n: latencies[n].median or 0) for s in (EAGER, PRODUCT)
     ]
     fused = [n for n in latencies if n.startswith("fused") and n.endswith("channels-last")]
-    machine = machine_of(records, threads=1)
     figure, axes = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
     for row, name in enumerate(reversed([*rivals, *fused])):
         record = latencies[name]
@@ -67,10 +65,8 @@ def latency_floor(records: list[Record]) -> Any:
         axes.barh(row, median, color="tab:gray" if name in rivals else "tab:blue", height=0.6)
         end = median
         if name in fused:
-            size = {"float32": 4, "float16": 2, "int8": 1}[name.split(", ")[1].split()[0]]
-            work = head_work(1, BASE.channels, BASE.side**2, 98, BASE.neighbors, size)
-            for cold, color in ((False, "black"), (True, "tab:red")):
-                floor = head_floor_ms(work, machine, cold)
+            storage = name.split(", ")[1].split()[0]
+            for floor, color in zip(base_floors_ms(records, 1, storage), ("black", "tab:red"), strict=True):
                 axes.plot([floor, floor], [row - 0.4, row + 0.4], color=color, linewidth=2)
                 end = max(end, floor)
         axes.annotate(f"{median:.3g}", (end, row), textcoords="offset points", xytext=(5, -3), fontsize=8)

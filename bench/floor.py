@@ -6,16 +6,16 @@ multiplications and the smallest number of bytes that the operation can do with;
 """
 
 import argparse
-import time
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from bench.record import Record, device_name, percentiles
-from bench.timing import Call
+from bench.record import Record, device_name, measured
+from bench.timing import Call, interleaved
 
+# Of the matrices that are multiplied.
+SIDE = 1024
 PRODUCT, CACHE, MEMORY = "matrix product", "reading the cache", "reading memory"
 
 
@@ -70,43 +70,25 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
     records = []
     for threads in dict.fromkeys(arguments.threads):
         torch.set_num_threads(threads)
-        a, b = torch.randn(2, 1024, 1024).unbind()
-        out = torch.empty_like(a)
+        a, b = torch.randn(2, SIDE, SIDE).unbind()
+        product = partial(torch.mm, a, b, out=torch.empty_like(a))
         cache, memory = torch.zeros(2 << 20), torch.zeros(64 << 20)
-        subjects: list[tuple[str, str, float, Call]] = [
-            (PRODUCT, "GFLOP/s", 2 * 1024**3, partial(torch.mm, a, b, out=out)),
-            (CACHE, "GB/s", 4 * cache.numel(), cache.sum),
-            (MEMORY, "GB/s", 4 * memory.numel(), memory.sum),
-        ]
-        for name, unit, amount, call in subjects:
-            rates = [amount / 1e9 / seconds for seconds in _seconds(call, arguments.rounds)]
-            best = percentiles([max(rates)])
+        subjects: dict[str, tuple[str, str, float, Call]] = {
+            PRODUCT: (f"{SIDE}x{SIDE}x{SIDE}", "GFLOP/s", 2 * SIDE**3, product),
+            CACHE: (f"{cache.nbytes >> 20} MiB", "GB/s", cache.nbytes, cache.sum),
+            MEMORY: (f"{memory.nbytes >> 20} MiB", "GB/s", memory.nbytes, memory.sum),
+        }
+        times = interleaved({name: s[3] for name, s in subjects.items()}, arguments.rounds, "cpu", inner=1)
+        for name, (shape, unit, amount, _) in subjects.items():
+            shared = {
+                "case": "floor",
+                "subject": name,
+                "device": device_name("cpu"),
+                "threads": threads,
+                "dtype": "float32",
+                "shape": shape,
+            }
             records.append(
-                Record(
-                    case="floor",
-                    subject=name,
-                    metric="best rate",
-                    unit=unit,
-                    device=device_name("cpu"),
-                    threads=threads,
-                    dtype="float32",
-                    shape=_shape(name, a, cache, memory),
-                    **{**best, "runs": arguments.rounds},
-                )
+                measured(shared, f"best rate of {arguments.rounds}", unit, [amount / 1e6 / min(times[name])])
             )
     return records
-
-
-def _shape(name: str, a: Tensor, cache: Tensor, memory: Tensor) -> str:
-    side, array = a.shape[0], cache if name == CACHE else memory
-    return f"{side}x{side}x{side}" if name == PRODUCT else f"{array.nbytes >> 20} MiB"
-
-
-def _seconds(call: Call, rounds: int) -> list[float]:
-    call()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return times

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 
 import pipnet_fast as pf
-from bench.engine_case import measured
 from bench.networks import Crops, pipnet, random_crops, randomized
 from bench.params import TABLE_9, Row
-from bench.record import Record, device_name
+from bench.record import Record, device_name, measured
 from bench.rivals.ours import ENGINES
 from bench.timing import interleaved
 from pipnet_fast.models._base import LandmarkModel

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import pipnet_fast as pf
-from bench.dense import DenseHead, DenseProduct
-from bench.record import Record, device_name, percentiles
+from bench.dense import DenseHead, DenseProduct, random_maps
+from bench.record import Record, device_name, measured, percentiles
 from bench.timing import Call, InGraph, interleaved
 from pipnet_fast.ops import HeadMaps, Storage, pack_head
 
@@ -78,11 +78,11 @@ def _measure_shape(arguments: argparse.Namespace, threads: int, shape: Shape) ->
     records = []
     rivals = [_fastest(times, start) for start in (EAGER, PRODUCT)]
     for name, values in times.items():
-        records.append(Record(subject=name, metric="latency", unit="ms", **common, **percentiles(values)))  # type: ignore[arg-type]
+        shared = {**common, "subject": name}
+        records.append(measured(shared, "latency", "ms", values))
         for rival in rivals:
             ratios = [theirs / own for theirs, own in zip(times[rival], values, strict=True)]
-            metric = f"speed-up over {rival}"
-            records.append(Record(subject=name, metric=metric, unit="x", **common, **percentiles(ratios)))  # type: ignore[arg-type]
+            records.append(measured(shared, f"speed-up over {rival}", "x", ratios))
     return records
 
 
@@ -98,11 +98,8 @@ class Head:
         """Weights and features are the same for every subject."""
         torch.manual_seed(0)
         self.table = pf.neighbor_table(shape.layout, shape.neighbors, merge="official").to(device)
-        landmarks, neighbors = self.table.num_landmarks, shape.neighbors
-        rows = (landmarks, landmarks, landmarks, landmarks * neighbors, landmarks * neighbors)
         to = partial(Tensor.to, device=device, dtype=dtype)
-        self.weights = HeadMaps(*(to(torch.randn(r, shape.channels) / shape.channels**0.5) for r in rows))
-        self.biases = HeadMaps(*(to(torch.randn(r)) for r in rows))
+        self.weights, self.biases = (HeadMaps(*map(to, maps)) for maps in random_maps(self.table, shape.channels))
         features = to(torch.randn(shape.batch, shape.channels, shape.side, shape.side))
         self.features = {"NCHW": features, "channels-last": features.to(memory_format=torch.channels_last)}
         self.packed = pack_head(self.weights, self.biases)

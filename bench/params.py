@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import pipnet_fast as pf
-from bench.record import Record, percentiles
+from bench.record import Record, measured
 from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.ops.head_decode import reference
 
@@ -83,21 +83,18 @@ def _count(row: Row) -> list[Record]:
             ("multiply-accumulates of dense head", "GMAC", dense),
             ("multiply-accumulates of fused head", "GMAC", fused),
         ]
+    shared = {
+        "case": "params",
+        "subject": f"{type(model).__name__} {row.backbone}",
+        "device": "meta",
+        "threads": 1,
+        "dtype": "float32",
+        "shape": shape,
+    }
+    is_map = isinstance(model, pf.MapNet)
+    note = {"note": "the paper's sum leaves out the deconvolutions"} if is_map else {}
     return [
-        Record(
-            case="params",
-            subject=f"{type(model).__name__} {row.backbone}",
-            metric=metric,
-            unit=unit,
-            device="meta",
-            threads=1,
-            dtype="float32",
-            shape=shape,
-            note="the paper's sum leaves out the deconvolutions"
-            if metric.startswith("multiply") and isinstance(model, pf.MapNet)
-            else None,
-            **percentiles([value]),  # type: ignore[arg-type]
-        )
+        measured({**shared, **(note if metric.startswith("multiply") else {})}, metric, unit, [value])
         for metric, unit, value in counts
     ]
 

@@ -1,28 +1,35 @@
 """One JSON record a measurement, with everything needed to judge it beside the number."""
 
+import contextlib
 import functools
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+
+from pipnet_fast.engines.auto import cpu_name
 
 
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of what a measurement depends upon."""
-    found = {"python": platform.python_version()}
-    for package in ("pipnet_fast", "torch", "triton", "numpy"):
-        try:
+    return {"python": platform.python_version(), **installed("pipnet_fast", "torch", "triton", "numpy")}
+
+
+def installed(*packages: str) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -67,6 +74,12 @@ def percentiles(values: Sequence[float]) -> dict[str, float | int]:
     return {"median": _digits(median), "p20": _digits(p20), "p80": _digits(p80), "runs": len(values)}
 
 
+def measured(shared: Mapping[str, Any], metric: str, unit: str, values: Sequence[float]) -> Record:
+    """A record of ``values``, with the fields that it shares with others."""
+    numbers: dict[str, Any] = percentiles(values)
+    return Record(metric=metric, unit=unit, **shared, **numbers)
+
+
 def _digits(value: float) -> float:
     return float(f"{value:.4g}")
 
@@ -76,11 +89,7 @@ def device_name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     cores = f"{len(_affinity())} cores"
-    if Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return f"{line.split(':', 1)[1].strip()}, {torch.backends.cpu.get_cpu_capability()}, {cores}"
-    return f"{platform.processor() or platform.machine()}, {cores}"
+    return f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, {cores}"
 
 
 def _affinity() -> Sequence[int]:

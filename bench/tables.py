@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+import pipnet_fast as pf
 from bench.floor import head_floor_ms, head_work, machine_of
 from bench.head import BASE, EAGER, PRODUCT
 from bench.record import Record
+from pipnet_fast.ops.types import STORAGES
 
 BASE_TEXT = "B=1 C=512 8x8 N=98 K=10"
 
@@ -95,13 +97,21 @@ def _head_table(chosen: Sequence[Record], subjects: Sequence[str], records: list
 
 
 def _floors(records: list[Record], threads: Sequence[int]) -> Iterator[list[str]]:
-    for size, storage in ((4, "float32"), (2, "float16"), (1, "int8")):
+    for storage in STORAGES:
         row = [f"floor, {storage} weights in the cache (in memory)"]
-        work = head_work(1, BASE.channels, BASE.side**2, 98, BASE.neighbors, size)
         for count in threads:
-            warm, cold = (head_floor_ms(work, machine_of(records, count), cold) for cold in (False, True))
+            warm, cold = base_floors_ms(records, count, storage)
             row += [f"{warm:.2g} ({cold:.2g})", "", ""]
         yield row
+
+
+def base_floors_ms(records: list[Record], threads: int, storage: str) -> tuple[float, float]:
+    """The floors of the head at the base shape, its weights in the cache and in memory."""
+    landmarks = pf.neighbor_table(BASE.layout, BASE.neighbors).num_landmarks
+    size = STORAGES[storage].itemsize
+    work = head_work(BASE.batch, BASE.channels, BASE.side**2, landmarks, BASE.neighbors, size)
+    machine = machine_of(records, threads)
+    return head_floor_ms(work, machine, cold=False), head_floor_ms(work, machine, cold=True)
 
 
 def head_sweep(records: list[Record]) -> Iterator[str]:

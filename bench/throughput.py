@@ -4,7 +4,7 @@ import argparse
 
 from bench import engine_case
 from bench.isolated import Outcome, Subject
-from bench.record import Record
+from bench.record import Record, measured
 from bench.subjects import batch_rivals, chosen, ours
 from bench.task import Network, Task
 
@@ -34,4 +34,4 @@ def _record(subject: Subject, outcome: Outcome, network: Network, task: Task) ->
     shared = engine_case.common("throughput", subject, outcome, network, task)
     if outcome.reason:
         return Record(metric="throughput", unit="images/s", reason=outcome.reason, **shared)
-    return engine_case.measured(shared, "throughput", "images/s", [task.batch * 1e3 / ms for ms in outcome.calls()])
+    return measured(shared, "throughput", "images/s", [task.batch * 1e3 / ms for ms in outcome.calls()])

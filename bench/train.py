@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 import pipnet_fast as pf
+from bench.dense import random_maps
 from bench.dense_loss import Style, dense_loss, dense_targets
-from bench.record import Record, device_name, percentiles
+from bench.record import Record, device_name, measured, percentiles
 from bench.timing import interleaved
 from pipnet_fast.ops import HeadMaps, default_balance, head_loss
 
@@ -87,11 +88,8 @@ def _loss(
     balance: float,
     common: dict[str, Any],
 ) -> list[Record]:
-    batch, landmarks, side, _ = targets.score.shape
-    near = landmarks * table.num_neighbors
-    rows = (landmarks, landmarks, landmarks, near, near)
-    weights = HeadMaps(*(torch.randn(r, channels, device=points.device) / channels**0.5 for r in rows))
-    biases = HeadMaps(*(torch.randn(r, device=points.device) for r in rows))
+    batch, _, side, _ = targets.score.shape
+    weights, biases = (HeadMaps(*(m.to(points.device) for m in maps)) for maps in random_maps(table, channels))
     records = []
     for memory in (torch.contiguous_format, torch.channels_last):
         features = torch.randn(batch, channels, side, side, device=points.device).to(memory_format=memory)
@@ -157,10 +155,9 @@ def _steps(
     records = []
     for name, values in times.items():
         ratios = [rival / own for rival, own in zip(times[best], values, strict=True)]
-        records.append(Record(subject=name, metric=f"{what} step", unit="ms", **common, **percentiles(values)))  # type: ignore[arg-type]
-        records.append(
-            Record(subject=name, metric=f"{what} speed-up over {best}", unit="x", **common, **percentiles(ratios))  # type: ignore[arg-type]
-        )
+        shared = {**common, "subject": name}
+        records.append(measured(shared, f"{what} step", "ms", values))
+        records.append(measured(shared, f"{what} speed-up over {best}", "x", ratios))
         kept = kept_bytes(subjects[name], leaves)
         records.append(_bytes(name, f"{what}, kept between the passes", kept, common))
         if device == "cuda":
@@ -213,4 +210,4 @@ def _label_memory(targets: HeadMaps, points: Tensor, table: pf.NeighborTable, co
 
 
 def _bytes(subject: str, metric: str, size: int, common: dict[str, Any]) -> Record:
-    return Record(subject=subject, metric=metric, unit="MB", **common, **percentiles([size / 1e6]))  # type: ignore[arg-type]
+    return measured({**common, "subject": subject}, metric, "MB", [size / 1e6])

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 
 import pipnet_fast as pf
+from bench.head import Head, Shape
 from bench.record import device_name, percentiles
-from bench.timing import Call, interleaved
+from bench.timing import Call, InGraph, interleaved
 from pipnet_fast.kernels import head_decode  # type: ignore[import-untyped]
 from pipnet_fast.kernels.tuning import (  # type: ignore[import-untyped]
     BatchBlocks,
@@ -22,10 +22,8 @@ from pipnet_fast.kernels.tuning import (  # type: ignore[import-untyped]
     LatencyBlocks,
     tuned_blocks,
 )
-from pipnet_fast.ops import HeadMaps, HeadWeights, pack_head
 
 SIDE = 8
-CALLS = 20
 # A row of the table is kept where another is not clearly faster.
 NOISE = 0.02
 
@@ -58,18 +56,8 @@ class Problem:
 
     def __init__(self, layout: str, neighbors: int, channels: int, batch: int, dtype: torch.dtype) -> None:
         """Draw random features (B, C, 8, 8) and weights of ``dtype``."""
-        self.table = pf.neighbor_table(layout, neighbors).to("cuda")
-        landmarks = self.table.num_landmarks
-        rows = (landmarks, landmarks, landmarks, landmarks * neighbors, landmarks * neighbors)
-        torch.manual_seed(0)
-
-        def normal(*size: int) -> Tensor:
-            return torch.randn(size, device="cuda").to(dtype)
-
-        self.head: HeadWeights = pack_head(
-            HeadMaps(*(normal(r, channels) / channels**0.5 for r in rows)), HeadMaps(*map(normal, rows))
-        )
-        self.features = normal(batch, channels, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+        head = Head(Shape(layout, neighbors, channels, SIDE, batch), "cuda", dtype)
+        self.features, self.head, self.table = head.features["channels-last"], head.packed, head.table
         self.expected = pf.ops.head_decode(self.features, self.head, self.table, backend="reference")
         self.points = torch.empty_like(self.expected.points_frac)
         self.scores = torch.empty_like(self.expected.scores)
@@ -89,7 +77,7 @@ class Problem:
         )
 
     def graph(self, blocks: Blocks) -> Call | None:
-        """The replay of ``CALLS`` calls; None where the device cannot hold such blocks."""
+        """Calls in a graph; None where the device cannot hold such blocks."""
         from triton.runtime.errors import OutOfResources
 
         try:
@@ -97,11 +85,7 @@ class Problem:
         except OutOfResources:
             return None
         self.check(blocks)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for _ in range(CALLS):
-                self.call(blocks)
-        return graph.replay
+        return InGraph(partial(self.call, blocks))
 
     def check(self, blocks: Blocks) -> None:
         """Refuse to time wrong results. Scores that are equal up to rounding may move a point."""
@@ -113,9 +97,9 @@ class Problem:
     def microseconds(self, candidates: Iterable[Blocks]) -> dict[Blocks, float]:
         """Median time of a call with each of the candidates that run."""
         graphs = {blocks: self.graph(blocks) for blocks in dict.fromkeys(candidates)}
-        subjects = {str(blocks): replay for blocks, replay in graphs.items() if replay}
+        subjects = {str(blocks): graph for blocks, graph in graphs.items() if graph}
         times = interleaved(subjects, rounds=20, device="cuda", inner=2)
-        return {b: percentiles(times[str(b)])["median"] * 1e3 / CALLS for b, replay in graphs.items() if replay}
+        return {b: percentiles(times[str(b)])["median"] * 1e3 for b, graph in graphs.items() if graph}
 
 
 def fastest(problem: Problem, tuned: Blocks, kept: Blocks | None) -> tuple[Blocks, dict[Blocks, float]]:

@@ -15,13 +15,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 import torch
 
 from bench.networks import Crops
+from bench.record import installed
 from bench.task import Built, Task
 
 
@@ -41,7 +41,7 @@ class Worker:
 
     def describe(self) -> dict[str, Any]:
         """What its records say about it."""
-        return {"note": self._built.note, "versions": dict(_versions(self._built.packages))}
+        return {"note": self._built.note, "versions": installed(*self._built.packages)}
 
     def compare(self) -> dict[str, Any]:
         """Its landmarks on all crops."""
@@ -64,14 +64,6 @@ class Worker:
         finally:
             gc.enable()
         return {"ms": milliseconds}
-
-
-def _versions(packages: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for package in packages:
-        try:
-            yield package, metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
 
 
 def main() -> None:

@@ -5,20 +5,15 @@ from the official code, while our own runtimes put one operation in their place;
 engines of ours with a dense head, which have it too.
 """
 
-import contextlib
-import logging
 import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 import pipnet_fast as pf
 from bench.task import Task
+from pipnet_fast.engines._onnx import quiet_export
 from pipnet_fast.models.pipnet import HEAD_LAYERS
 from pipnet_fast.ops import HeadMaps
 
@@ -68,27 +63,3 @@ def dense_onnx(task: Task, batch: int | None = None) -> Path:
             )
         os.replace(whole, path)
     return path
-
-
-@contextlib.contextmanager
-def quiet_export() -> Iterator[None]:
-    """Without what the exporter says about itself on every call."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
-
-
-def padded_votes(neighbors: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(N, longest): of (N, K) neighbors, which votes each landmark receives, ``voter * K + k``.
-
-    Every list is repeated up to the longest one, as the official code does, so that the table is a rectangle.
-    """
-    received = [np.flatnonzero(neighbors.ravel() == landmark) for landmark in range(len(neighbors))]
-    longest = max(map(len, received))
-    return np.stack([np.resize(votes, longest) for votes in received])

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from bench.networks import Crops
-from bench.rivals.dense import dense_network, example, quiet_export
+from bench.rivals.dense import dense_network, example
 from bench.rivals.numpy_ends import MEAN_255, SCALE_255, NumpyDecode
 from bench.task import Built, Points, Task
+from pipnet_fast.engines._onnx import quiet_export
 
 
 def build(task: Task) -> Built:

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 import pipnet_fast as pf
+from bench.dense import padded_votes
 from bench.networks import Crops
-from bench.rivals.dense import padded_votes
 from bench.task import Points
 from pipnet_fast.pipeline.images import IMAGENET_MEAN, IMAGENET_STD
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import pipnet_fast as pf
-from bench.dense import DenseHead
+from bench.dense import DenseHead, padded_votes
 from bench.networks import Crops
-from bench.rivals.dense import dense_network, padded_votes
+from bench.rivals.dense import dense_network
 from bench.task import Built, Points, Task
 from pipnet_fast.models.pipnet import HEAD_LAYERS
 from pipnet_fast.ops import HeadMaps
