@@ -13,6 +13,8 @@ import torch
 import pipnet_fast as pf
 from bench.record import Record, device_name, percentiles
 from pipnet_fast.crop import tight_boxes
+from pipnet_fast.ops.types import STORAGES
+from pipnet_fast.weights import default_model
 
 # Outer eye corners of the 68-point layout, whose distance the error is divided by.
 OUTER_EYES = (36, 45)
@@ -65,23 +67,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--detector", help="haar or yunet:PATH (default: boxes from the labels)")
     parser.add_argument("--merge", choices=("mean", "official"), help="another merge than the model's own")
+    parser.add_argument("--head-storage", choices=STORAGES, help="how the head's weights are stored")
     parser.add_argument("--model", help="safetensors model (default: the one in the box)")
 
 
 def measure(arguments: argparse.Namespace) -> list[Record]:
     """The normalized error in percent, its mean and distribution, and the share of faces above 10%."""
-    landmarker = pf.FaceLandmarker(arguments.model, arguments.detector, color="rgb")
-    model = landmarker.model
+    # A landmarker runs a copy of its model as it is now, so whatever is changed is changed before.
+    model = pf.load(arguments.model or default_model())
     if arguments.merge:
         model.with_mean_shape(model.mean_shape, arguments.merge)
+    landmarker = pf.FaceLandmarker(model, arguments.detector, color="rgb")
+    if arguments.head_storage:
+        landmarker.runtime = pf.compile(landmarker.model, landmarker.engine, head_storage=arguments.head_storage)
     every = 100 * inter_ocular_errors(landmarker, arguments.data / f"{arguments.split}.csv")
     errors = every[~np.isnan(every)]
     boxes = Path(arguments.detector.replace(":", "/")).parts[0] if arguments.detector else "labels"
 
+    stored = f", head stored as {arguments.head_storage}" if arguments.head_storage else ""
+
     def record(metric: str, values: Sequence[float]) -> Record:
         return Record(
             case="accuracy",
-            subject=f"{arguments.model or 'model in the box'}, boxes from {boxes}, merge {model.config.merge}",
+            subject=f"{arguments.model or 'model in the box'}, boxes from {boxes}, merge {model.config.merge}{stored}",
             metric=metric,
             unit="%",
             device=device_name("cpu"),

@@ -1,10 +1,12 @@
 """The benchmark runs, refuses wrong subjects, and writes what the report reads."""
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,6 +87,27 @@ def test_subjects_that_disagree_are_not_timed() -> None:
     check("a", good, good, "float32")
     with pytest.raises(RuntimeError, match="b differs from the reference by .*: not timed"):
         check("b", bad, good, "float32")
+
+
+def test_accuracy_runs_the_merge_and_the_storage_that_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from bench import accuracy
+
+    crops = torch.randint(0, 256, (2, 256, 256, 3), dtype=torch.uint8)
+    found: list[torch.Tensor] = []
+
+    def spy(landmarker: pf.FaceLandmarker, labels: Path) -> np.ndarray:
+        found.append(landmarker.runtime(crops).points_frac)
+        return np.zeros(1)
+
+    monkeypatch.setattr(accuracy, "inter_ocular_errors", spy)
+    parser = argparse.ArgumentParser()
+    accuracy.add_arguments(parser)
+    for options in ([], ["--merge", "official"], ["--head-storage", "int8"]):
+        accuracy.measure(parser.parse_args(["--data", "ytf68", *options]))
+    plain, merged, stored = found
+    assert not torch.equal(merged, plain)
+    assert not torch.equal(stored, plain)
 
 
 @pytest.mark.parametrize("page", ["README.md", "bench/README.md"])
