@@ -17,8 +17,12 @@ from bench.record import Record, device_name, measured, percentiles
 from bench.timing import interleaved
 from pipnet_fast.ops import HeadMaps, default_balance, head_loss
 
-# Name of the layout, neighbors, channels, stride: ResNet-18 at 256x256.
-SHAPES = (("300w68", 10, 512, 32), *(("wflw98", 10, 512, stride) for stride in (16, 32, 64, 128)))
+# Name of the layout, neighbors, channels, stride: ResNet-18 at 256x256, and where there is least to leave out.
+SHAPES = (
+    ("300w68", 10, 512, 32),
+    *(("wflw98", 10, 512, stride) for stride in (16, 32, 64, 128)),
+    *(("wflw98", 1, 512, stride) for stride in (64, 128)),
+)
 INPUT_SIZE = 256
 RIVAL = "dense maps"
 OURS = "labelled cells only"
