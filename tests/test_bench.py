@@ -57,7 +57,7 @@ def test_train_case_compares_time_and_memory(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     records = json.loads(out.read_text())
-    assert len({r["shape"] for r in records}) == 5
+    assert len({r["shape"] for r in records}) == 7
     for shape in {r["shape"] for r in records}:
         labels = [r["median"] for r in records if r["shape"] == shape and r["metric"] == "labels of a batch"]
         assert labels[0] > labels[1]
