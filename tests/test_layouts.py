@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipnet_fast.layouts import layout_names, load_mean_shape
+from pipnet_fast.layouts import Layout, layout_names, load_layout, load_mean_shape
 
 # N, the ranges of x and y, and the centroid of the mean shapes that the official code ships.
 SHAPES = {
@@ -33,6 +33,41 @@ def test_numbers(name: str) -> None:
     assert (points[:, 0].min(), points[:, 0].max()) == pytest.approx(x_range, abs=1e-4)
     assert (points[:, 1].min(), points[:, 1].max()) == pytest.approx(y_range, abs=1e-4)
     assert tuple(points.mean(axis=0)) == pytest.approx(centroid, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_mirroring_the_mean_face_keeps_it(name: str) -> None:
+    layout, points = load_layout(name), load_mean_shape(name)
+    assert layout.num_landmarks == len(points)
+    mirrored = points[layout.flip]
+    mirrored[:, 0] = points[:, 0].min() + points[:, 0].max() - mirrored[:, 0]
+    # The largest distance of any layout is 0.033 of the crop; two landmarks swapped by mistake are further apart.
+    assert abs(mirrored - points).max() < 0.05
+    assert layout.outer_eyes is not None
+    left, right = layout.outer_eyes
+    assert layout.flip[left] == right
+    assert points[right, 0] - points[left, 0] > 0.3
+
+
+def test_an_unknown_layout() -> None:
+    with pytest.raises(ValueError, match="layout: expected one of 300w68, .*, got '300w'"):
+        load_layout("300w")
+
+
+@pytest.mark.parametrize(
+    ("flip", "eyes", "message"),
+    [
+        pytest.param([0, 0, 2], None, "flip: expected a permutation of 0..2", id="not a permutation"),
+        pytest.param([1, 2, 0], None, "its own inverse", id="not an involution"),
+        pytest.param([], None, r"flip: expected N >= 1 integers, got float64 \(0,\)", id="empty"),
+        pytest.param([0.0, 1.0], None, "integers, got float64", id="not integers"),
+        pytest.param([1, 0], (0, 2), r"outer_eyes: expected two landmarks of 0..1, got \(0, 2\)", id="no such eye"),
+        pytest.param([1, 0], (1, 1), r"outer_eyes: .* got \(1, 1\)", id="one eye twice"),
+    ],
+)
+def test_layouts_that_are_none(flip: list[int], eyes: tuple[int, int] | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Layout("mine", np.array(flip), eyes)
 
 
 def test_a_call_gives_an_array_of_its_own() -> None:

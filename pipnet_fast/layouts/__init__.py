@@ -1,6 +1,7 @@
-"""Mean shapes of the paper's landmark layouts, by name, and the reading of one's own."""
+"""Landmark layouts: the paper's by name, with mean shape, mirror permutation and eye corners; reading of one's own."""
 
 import json
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,58 @@ import numpy.typing as npt
 MeanShape = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the landmarks of a data set are, apart from where they lie.
+
+    Attributes:
+        name: for messages and files.
+        flip: (N,) permutation: landmark i of the mirrored image is what landmark flip[i] was. Its own inverse.
+        outer_eyes: the landmarks at the outer eye corners, whose distance errors are divided by; None if it has none.
+    """
+
+    name: str
+    flip: npt.NDArray[np.int64]
+    outer_eyes: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the permutation is one, and that it mirrors the eyes."""
+        flip = np.asarray(self.flip)
+        count, order = len(flip), np.arange(len(flip))
+        if flip.ndim != 1 or count == 0 or not np.issubdtype(flip.dtype, np.integer):
+            raise ValueError(f"Layout {self.name}: flip: expected N >= 1 integers, got {flip.dtype} {flip.shape}")
+        if not np.array_equal(np.sort(flip), order) or not np.array_equal(flip[flip], order):
+            raise ValueError(
+                f"Layout {self.name}: flip: expected a permutation of 0..{count - 1} that is its own inverse"
+            )
+        eyes = self.outer_eyes
+        if eyes is not None and (len(eyes) != 2 or eyes[0] == eyes[1] or not all(0 <= eye < count for eye in eyes)):
+            raise ValueError(f"Layout {self.name}: outer_eyes: expected two landmarks of 0..{count - 1}, got {eyes!r}")
+        object.__setattr__(self, "flip", flip.astype(np.int64))
+
+    @property
+    def num_landmarks(self) -> int:
+        """N."""
+        return len(self.flip)
+
+
 def layout_names() -> list[str]:
     """Names accepted wherever a mean shape is asked for, such as ``"wflw98"``."""
     files = resources.files(__name__).iterdir()
     return sorted(file.name.removesuffix(".json") for file in files if file.name.endswith(".json"))
+
+
+def load_layout(name: str) -> Layout:
+    """The layout of a name, see ``layout_names``.
+
+    Raises:
+        ValueError: no such layout.
+    """
+    if name not in layout_names():
+        raise ValueError(f"layout: expected one of {', '.join(layout_names())}, got {name!r}")
+    values = _read_json(name)
+    first, second = values["outer_eyes"]
+    return Layout(name, np.array(values["flip"]), (first, second))
 
 
 def load_mean_shape(mean_shape: Any) -> MeanShape:
@@ -28,8 +77,7 @@ def load_mean_shape(mean_shape: Any) -> MeanShape:
         ValueError: unknown name, unreadable text, wrong shape, or values that are not finite.
     """
     if isinstance(mean_shape, str) and mean_shape in layout_names():
-        text = resources.files(__name__).joinpath(f"{mean_shape}.json").read_text(encoding="utf-8")
-        points = np.array(json.loads(text)["mean_shape"], dtype=np.float64)
+        points = np.array(_read_json(mean_shape)["mean_shape"], dtype=np.float64)
     elif isinstance(mean_shape, (str, Path)):
         points = _read_text(Path(mean_shape))
     else:
@@ -40,6 +88,12 @@ def load_mean_shape(mean_shape: Any) -> MeanShape:
         bad = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise ValueError(f"mean_shape: expected finite coordinates, got {points[bad].tolist()} at landmark {bad}")
     return points
+
+
+def _read_json(name: str) -> dict[str, Any]:
+    text = resources.files(__name__).joinpath(f"{name}.json").read_text(encoding="utf-8")
+    values: dict[str, Any] = json.loads(text)
+    return values
 
 
 def _read_text(path: Path) -> MeanShape:
