@@ -19,7 +19,7 @@ _JOIN = 32
 class Kept(NamedTuple):
     """What the forward pass leaves to the backward one, besides its inputs."""
 
-    index: Tensor
+    labelled: Tensor
     """(N, B) int64, the labelled cells among the B * H * W of all features."""
     score_grad: Tensor
     """(B, H * W, N), half the gradient of the score term."""
@@ -112,10 +112,10 @@ def backward(
     vote_grad = (kept.vote_grad * of_votes.unsqueeze(1)).flatten(1, 2)
 
     layers = _by_landmark(weights, len(features), dtype)
-    layer_grads = vote_grad.split([w.shape[1] for w in layers], dim=1)
+    layer_grads = vote_grad.split_with_sizes([w.shape[1] for w in layers], dim=1)
     grads: list[Tensor | None] = [None] * 11
     if any(needed[1:]):
-        columns = _columns(rows, kept.index)
+        columns = _columns(rows, kept.labelled)
         weight_grads = score_grad.t() @ rows, *_by_map([torch.bmm(g, columns) for g in layer_grads])
         bias_grads = score_grad.sum(dim=0), *_by_map([vote_grad.sum(dim=2)])
         grads[1:] = [g.to(weights.score.dtype) for g in (*weight_grads, *bias_grads)]
@@ -124,13 +124,13 @@ def backward(
         column_grads = torch.bmm(layer_grads[0].mT, layers[0])
         for grad, weight in zip(layer_grads[1:], layers[1:], strict=True):
             column_grads.baddbmm_(grad.mT, weight)
-        row_grads.index_add_(0, kept.index.flatten(), column_grads.flatten(0, 1))
+        row_grads.index_add_(0, kept.labelled.flatten(), column_grads.flatten(0, 1))
         grads[0] = as_maps(row_grads, features)
     return grads
 
 
 def as_rows(features: Tensor, dtype: torch.dtype) -> Tensor:
-    """The features of every cell, (B * H * W, C); channels-last ones of that dtype are not copied."""
+    """The features of every cell, (B * H * W, C), of any strides; channels-last ones of that dtype are not copied."""
     rows = features.permute(0, 2, 3, 1).to(dtype, memory_format=torch.contiguous_format)
     return rows.reshape(-1, features.shape[1])
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipnet_fast.neighbors import NeighborTable
-from pipnet_fast.ops import _head_loss_torch
+from pipnet_fast.ops import _head_loss_cpp, _head_loss_torch
 from pipnet_fast.ops._head_loss_torch import Kept
 from pipnet_fast.ops._merge import check_grid
 from pipnet_fast.ops.types import HeadMaps
@@ -56,31 +56,43 @@ def default_balance(stride: int) -> float:
     return _BALANCE[stride]
 
 
-class _Terms(torch.autograd.Function):
-    """The three terms. Between the passes it keeps a score map and N * (2 + 2K) numbers per sample, no more.
+class _Loss(torch.autograd.Function):
+    """The fields of ``HeadLoss``. Between the passes it keeps a score map and N * (2 + 2K) numbers per sample, no more.
 
     The columns of features at the labelled cells are gathered in each pass anew.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, points: Tensor, neighbors: Tensor, sample_weights: Tensor | None, *head: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any,
+        features: Tensor,
+        points: Tensor,
+        neighbors: Tensor,
+        sample_weights: Tensor | None,
+        balance: tuple[float, float],
+        *head: Tensor,
+    ) -> tuple[Tensor, ...]:
         weights, biases = HeadMaps(*head[:5]), HeadMaps(*head[5:])
-        terms, kept = _head_loss_torch.forward(features, points, neighbors, sample_weights, weights, biases)
+        passes = _head_loss_cpp if _head_loss_cpp.takes(features, *head) else _head_loss_torch
+        terms, kept = passes.forward(features, points, neighbors, sample_weights, weights, biases)
         ctx.save_for_backward(features, *weights, *kept)
-        return terms
+        ctx.balance = balance
+        score, offset, neighbor = terms
+        return score.add(offset, alpha=balance[0]).add(neighbor, alpha=balance[1]), *terms
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *of_terms: Tensor) -> Any:
+    def backward(ctx: Any, of_total: Tensor, of_score: Tensor, of_offset: Tensor, of_neighbor: Tensor) -> Any:
         features, *tensors = ctx.saved_tensors
         weights, kept = HeadMaps(*tensors[:5]), Kept(*tensors[5:])
-        needed = ctx.needs_input_grad[0], *ctx.needs_input_grad[4:]
+        needed = ctx.needs_input_grad[0], *ctx.needs_input_grad[5:]
+        alpha, beta = ctx.balance
         # Autocast, if backward is called inside it, would compute this in half precision.
         with torch.autocast(features.device.type, enabled=False):
-            of_features, *of_head = _head_loss_torch.backward(features, weights, kept, of_terms, needed)
-        return of_features, None, None, None, *of_head
+            of_terms = of_score + of_total, of_offset.add(of_total, alpha=alpha), of_neighbor.add(of_total, alpha=beta)
+            passes = _head_loss_cpp if _head_loss_cpp.takes(features, *weights, *of_terms) else _head_loss_torch
+            of_features, *of_head = passes.backward(features, weights, kept, of_terms, needed)
+        return of_features, None, None, None, None, *of_head
 
 
 def head_loss(
@@ -122,10 +134,8 @@ def head_loss(
             raise ValueError(f"head_loss: {name}: expected a number >= 0, got {value!r}")
     neighbors = table.to(features.device).neighbors
     with torch.autocast(features.device.type, enabled=False):
-        inputs = features, points_frac, neighbors, sample_weights, *weights, *biases
-        score, offset, neighbor = _Terms.apply(*inputs)  # type: ignore[no-untyped-call]
-        total = score.add(offset, alpha=alpha).add(neighbor, alpha=beta)
-    return HeadLoss(total, score, offset, neighbor)
+        inputs = features, points_frac, neighbors, sample_weights, (alpha, beta), *weights, *biases
+        return HeadLoss(*_Loss.apply(*inputs))  # type: ignore[no-untyped-call]
 
 
 def _check(
