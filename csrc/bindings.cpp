@@ -161,6 +161,11 @@ void head_loss_backward(const std::array<std::int64_t, 6>& shape, std::uintptr_t
   pipnet::head_loss_backward(args, pass, threads);
 }
 
+void transpose(std::uintptr_t in, const std::array<std::int64_t, 3>& shape, std::uintptr_t out, int threads) {
+  py::gil_scoped_release release;
+  pipnet::transpose(pointer<const float>(in), shape[0], shape[1], shape[2], pointer<float>(out), threads);
+}
+
 void normalize(std::uintptr_t crops, std::int64_t batch, std::int64_t pixels, std::uintptr_t table,
                std::uintptr_t out) {
   py::gil_scoped_release release;
@@ -191,6 +196,8 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
         py::arg("threads"),
         "Gradients of the votes' layers and all biases, all 0 or none, and of the features, added to what is there or "
         "0; kept are index, score_grad and vote_grad.");
+  m.def("transpose", &transpose, py::arg("matrices"), py::arg("shape"), py::arg("out"), py::arg("threads"),
+        "float32 matrices (count, rows, columns) to (count, columns, rows).");
   m.def("normalize", &normalize, py::arg("crops"), py::arg("batch"), py::arg("pixels"), py::arg("table"), py::arg("out"),
         "Bytes (B, pixels, 3) to floats (B, 3, pixels) by a table (3, 256).");
   m.def("isas", [] {

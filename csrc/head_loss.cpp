@@ -194,10 +194,40 @@ Floats vote_gradients(const HeadLossArgs& a, const HeadLossBackward& p) {
   return out;
 }
 
+// Of a square that is transposed at once: its columns' lines keep to as many as a cache set has ways.
+constexpr Index kSide = 8;
+// Fewer numbers than this are moved before another thread is awake.
+constexpr Index kMovesPerThread = Index{1} << 20;
+
+// Rows [first, first + kSide) of one matrix, as far as there are.
+void transpose_rows(const float* in, Index rows, Index columns, Index first, float* out) {
+  const Index height = std::min(kSide, rows - first);
+  for (Index column = 0; column < columns; column += kSide) {
+    const Index width = std::min(kSide, columns - column);
+    const float* from = in + first * columns + column;
+    float* to = out + column * rows + first;
+    if (height == kSide && width == kSide) {
+      for (Index c = 0; c < kSide; ++c)
+        for (Index r = 0; r < kSide; ++r) to[c * rows + r] = from[r * columns + c];
+    } else {
+      for (Index c = 0; c < width; ++c)
+        for (Index r = 0; r < height; ++r) to[c * rows + r] = from[r * columns + c];
+    }
+  }
+}
+
 // Channels that a thread takes at once: whole cache lines, whole tiles of every instruction set.
 constexpr Index kChannels = 64;
 
 }  // namespace
+
+void transpose(const float* in, Index count, Index rows, Index columns, float* out, int threads) {
+  const Index bands = (rows + kSide - 1) / kSide, size = rows * columns;
+  parallel_for(count * bands, worthwhile_threads(count * size, kMovesPerThread, threads), [&](Index item) {
+    const Index offset = item / bands * size;
+    transpose_rows(in + offset, rows, columns, item % bands * kSide, out + offset);
+  });
+}
 
 void head_loss_forward(const HeadLossArgs& a, const HeadLossForward& p, int threads) {
   const Labels labels = read_labels(a, p);

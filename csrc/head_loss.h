@@ -39,6 +39,9 @@ struct HeadLossBackward {
 void head_loss_forward(const HeadLossArgs& args, const HeadLossForward& pass, int threads);
 void head_loss_backward(const HeadLossArgs& args, const HeadLossBackward& pass, int threads);
 
+// Matrices (count, rows, columns) to (count, columns, rows): channels-first features to channels-last ones and back.
+void transpose(const float* in, std::int64_t count, std::int64_t rows, std::int64_t columns, float* out, int threads);
+
 // outs[o][c] = sum over s of coefficients[o * out_stride + s * source_stride] * sources[s][c], for channels [begin, end).
 struct WeightedSums {
   const float* const* sources;

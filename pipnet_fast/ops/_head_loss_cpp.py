@@ -38,7 +38,7 @@ def forward(
 
     batch, channels, height, width = features.shape
     landmarks, num_neighbors = neighbors.shape
-    rows = as_rows(features, features.dtype).contiguous()
+    rows = _rows(features)
     score = torch.addmm(biases.score, rows, weights.score.t())
     kept = Kept(
         neighbors.new_empty(landmarks, batch),
@@ -74,7 +74,7 @@ def backward(
 
     batch, channels, height, width = features.shape
     landmarks, _, votes, _ = kept.vote_grad.shape
-    rows = as_rows(features, features.dtype).contiguous()
+    rows = _rows(features)
     of_score, of_offset, of_neighbor = (float(g) for g in of_terms)
     score_grad = kept.score_grad.flatten(0, 1)
 
@@ -101,8 +101,38 @@ def backward(
         0 if row_grads is None else row_grads.data_ptr(),
         torch.get_num_threads(),
     )
-    grads[0] = None if row_grads is None else as_maps(row_grads, features)
+    grads[0] = None if row_grads is None else _maps(row_grads, features)
     return grads
+
+
+def _rows(features: Tensor) -> Tensor:
+    """``as_rows``, contiguous."""
+    if not _channels_first(features):
+        return as_rows(features, features.dtype).contiguous()
+    batch, channels, height, width = features.shape
+    rows = features.new_empty(batch * height * width, channels)
+    _transpose(features, (batch, channels, height * width), rows)
+    return rows
+
+
+def _maps(rows: Tensor, features: Tensor) -> Tensor:
+    """``as_maps``."""
+    if not _channels_first(features):
+        return as_maps(rows, features)
+    batch, channels, height, width = features.shape
+    maps = rows.new_empty(features.shape)
+    _transpose(rows, (batch, height * width, channels), maps)
+    return maps
+
+
+def _channels_first(features: Tensor) -> bool:
+    return features.is_contiguous() and not features.is_contiguous(memory_format=torch.channels_last)
+
+
+def _transpose(matrices: Tensor, shape: tuple[int, int, int], out: Tensor) -> None:
+    from pipnet_fast import _C
+
+    _C.transpose(matrices.data_ptr(), shape, out.data_ptr(), torch.get_num_threads())
 
 
 def _contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
