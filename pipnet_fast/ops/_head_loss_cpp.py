@@ -108,6 +108,7 @@ def backward(
 def _rows(features: Tensor) -> Tensor:
     """``as_rows``, contiguous."""
     if not _channels_first(features):
+        # Not as_rows alone: of one image it may be a view whose rows are not contiguous.
         return as_rows(features, features.dtype).contiguous()
     batch, channels, height, width = features.shape
     rows = features.new_empty(batch * height * width, channels)

@@ -10,12 +10,12 @@ point m in cells from the corner of cell(n), not clamped. Scores and votes are t
 votes are read at the labelled cells. So points are all the labels there are: neither target maps nor maps of
 votes are built, and both passes compute N * (H * W + 2 + 2K) rows instead of N * H * W * (3 + 2K).
 
-Plain torch on every device: the bulk of the time is matrix products, and ``torch.compile`` fuses the rest. Slower than
-dense maps, by up to some milliseconds on a CPU, where those are next to nothing: K <= 1 on grids of 2x2, or of 4x4 (19
-landmarks: 8x8) in batches of a few.
+Matrix products with the score map are torch's. The rest, all that hangs on labels, is C++ for float32 on the CPU, and
+plain torch elsewhere and under ``torch.compile``, which fuses it.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -87,12 +87,17 @@ class _Loss(torch.autograd.Function):
         weights, kept = HeadMaps(*tensors[:5]), Kept(*tensors[5:])
         needed = ctx.needs_input_grad[0], *ctx.needs_input_grad[5:]
         alpha, beta = ctx.balance
-        # Autocast, if backward is called inside it, would compute this in half precision.
-        with torch.autocast(features.device.type, enabled=False):
+        with _no_autocast(features.device.type):
             of_terms = of_score + of_total, of_offset.add(of_total, alpha=alpha), of_neighbor.add(of_total, alpha=beta)
             passes = _head_loss_cpp if _head_loss_cpp.takes(features, *weights, *of_terms) else _head_loss_torch
             of_features, *of_head = passes.backward(features, weights, kept, of_terms, needed)
         return of_features, None, None, None, None, *of_head
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Autocast would compute what it can in half precision; it may be on in either pass."""
+    # Entering its context costs as much as three operations.
+    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
 
 
 def head_loss(
@@ -133,7 +138,7 @@ def head_loss(
         if not 0 <= value < math.inf:
             raise ValueError(f"head_loss: {name}: expected a number >= 0, got {value!r}")
     neighbors = table.to(features.device).neighbors
-    with torch.autocast(features.device.type, enabled=False):
+    with _no_autocast(features.device.type):
         inputs = features, points_frac, neighbors, sample_weights, (alpha, beta), *weights, *biases
         return HeadLoss(*_Loss.apply(*inputs))  # type: ignore[no-untyped-call]
 
@@ -158,6 +163,7 @@ def _check(
             f"head_loss: features: expected floating-point (B, C, H, W), got {tuple(features.shape)} {features.dtype}"
         )
     batch, channels, height, width = features.shape
+    device = features.device
     check_grid("head_loss", "features", height, width)
     landmarks = table.num_landmarks
     counts = (landmarks,) * 3 + (landmarks * table.num_neighbors,) * 2
@@ -174,5 +180,5 @@ def _check(
                 f"head_loss: {name}: expected floating-point {shape} for B={batch}, C={channels}, N={landmarks}, "
                 f"K={table.num_neighbors}, got {tuple(tensor.shape)} {tensor.dtype}"
             )
-        if tensor.device != features.device:
-            raise ValueError(f"head_loss: {name}: expected {features.device} as the features, got {tensor.device}")
+        if tensor.device != device:
+            raise ValueError(f"head_loss: {name}: expected {device} as the features, got {tensor.device}")
