@@ -119,7 +119,8 @@ void compare(const std::string& what, const Floats& got, const Doubles& want) {
     const double off = std::abs(double(got[i]) - want[i]);
     if (!(off <= worst)) worst = off;
   }
-  const bool good = got.size() == want.size() && worst <= 1e-5 * largest;
+  // What cancels leaves the rounding of its parts.
+  const bool good = got.size() == want.size() && worst <= 1e-5 * largest + 1e-7;
   ++(good ? passed : failed);
   if (!good) std::printf("FAILED %s: off by %g of %g\n", what.c_str(), worst, largest);
 }
