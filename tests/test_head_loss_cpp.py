@@ -248,6 +248,13 @@ def test_neighbors_that_do_not_exist(neighbor: int) -> None:
         case.loss()
 
 
+def test_neighbors_of_another_integer_type() -> None:
+    case = case_of(Shape(2, 5, 2, 4, 4, 6))
+    expected = everything(case)
+    case.table = replace(case.table, neighbors=case.table.neighbors.int())
+    assert all(torch.equal(a, b) for a, b in zip(everything(case), expected, strict=True))
+
+
 def under_autocast(case: Case) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         case.loss().total.backward()

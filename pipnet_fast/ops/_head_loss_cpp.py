@@ -41,7 +41,7 @@ def forward(
     rows = _rows(features)
     score = torch.addmm(biases.score, rows, weights.score.t())
     kept = Kept(
-        neighbors.new_empty(landmarks, batch),
+        neighbors.new_empty(landmarks, batch, dtype=torch.int64),
         score.view(batch, height * width, landmarks),
         score.new_empty(landmarks, 2, 1 + num_neighbors, batch),
     )
@@ -50,7 +50,7 @@ def forward(
     if sample_weights is not None:
         sample_weights = sample_weights.to(torch.float32).contiguous()
     vote_weights, vote_biases = _contiguous(weights[1:]), _contiguous(biases[1:])
-    neighbors = neighbors.contiguous()
+    neighbors = neighbors.to(torch.int64).contiguous()
     _C.head_loss_forward(
         (batch, channels, landmarks, num_neighbors, height, width),
         rows.data_ptr(),
