@@ -1,5 +1,5 @@
 // The Python module pipnet_fast._C. Tensors come as addresses: pipnet_fast/ops checks shapes, dtypes and devices
-// and keeps the memory alive; what only the values can tell, the merge table's indices, is checked here.
+// and keeps the memory alive; what only the values can tell, whether indices are in range, is checked here.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -12,6 +12,7 @@
 #include "cpu.h"
 #include "decode.h"
 #include "head_decode.h"
+#include "head_loss.h"
 #include "normalize.h"
 
 namespace py = pybind11;
@@ -101,6 +102,70 @@ class Head {
   pipnet::HeadDecodeArgs args_{};
 };
 
+void check_indices(const std::int64_t* indices, std::int64_t count, std::int64_t end, const char* name) {
+  bool good = true;
+  for (std::int64_t i = 0; i < count; ++i) good &= indices[i] >= 0 && indices[i] < end;
+  if (!good) throw std::invalid_argument(std::string(name) + ": expected indices from 0 to " + std::to_string(end - 1));
+}
+
+template <class T, std::size_t Size>
+void set_pointers(T* (&to)[Size], const std::array<std::uintptr_t, Size>& addresses) {
+  for (std::size_t i = 0; i < Size; ++i) to[i] = pointer<T>(addresses[i]);
+}
+
+// shape: (B, C, N, K, H, W).
+pipnet::HeadLossArgs head_loss_args(const std::array<std::int64_t, 6>& shape, std::uintptr_t features,
+                                    const std::array<std::uintptr_t, 4>& weights) {
+  pipnet::HeadLossArgs args{};
+  args.batch = shape[0], args.channels = shape[1], args.landmarks = shape[2], args.neighbors = shape[3];
+  args.grid = {shape[4], shape[5]};
+  args.features = pointer<const float>(features);
+  set_pointers(args.weights, weights);
+  return args;
+}
+
+void head_loss_forward(const std::array<std::int64_t, 6>& shape, std::uintptr_t features,
+                       const std::array<std::uintptr_t, 4>& weights, const std::array<std::uintptr_t, 4>& biases,
+                       const std::array<std::uintptr_t, 3>& labels, std::uintptr_t score, std::uintptr_t index,
+                       std::uintptr_t vote_grad, const std::array<std::uintptr_t, 3>& terms, int threads) {
+  const pipnet::HeadLossArgs args = head_loss_args(shape, features, weights);
+  pipnet::HeadLossForward pass{};
+  pass.points = pointer<const float>(labels[0]);
+  pass.neighbors = pointer<const std::int64_t>(labels[1]);
+  pass.sample_weights = pointer<const float>(labels[2]);
+  check_indices(pass.neighbors, args.landmarks * args.neighbors, args.landmarks, "table");
+  set_pointers(pass.biases, biases);
+  pass.score = pointer<float>(score);
+  pass.index = pointer<std::int64_t>(index);
+  pass.vote_grad = pointer<float>(vote_grad);
+  set_pointers(pass.terms, terms);
+  py::gil_scoped_release release;
+  pipnet::head_loss_forward(args, pass, threads);
+}
+
+void head_loss_backward(const std::array<std::int64_t, 6>& shape, std::uintptr_t features,
+                        const std::array<std::uintptr_t, 4>& weights, const std::array<std::uintptr_t, 3>& kept,
+                        const std::array<float, 3>& of_terms, const std::array<std::uintptr_t, 4>& weight_grads,
+                        const std::array<std::uintptr_t, 5>& bias_grads, std::uintptr_t feature_grads, int threads) {
+  const pipnet::HeadLossArgs args = head_loss_args(shape, features, weights);
+  pipnet::HeadLossBackward pass{};
+  pass.index = pointer<const std::int64_t>(kept[0]);
+  pass.score_grad = pointer<const float>(kept[1]);
+  pass.vote_grad = pointer<const float>(kept[2]);
+  check_indices(pass.index, args.landmarks * args.batch, args.batch * args.grid.height * args.grid.width, "index");
+  for (std::size_t i = 0; i < of_terms.size(); ++i) pass.of_terms[i] = of_terms[i];
+  set_pointers(pass.weights, weight_grads);
+  set_pointers(pass.biases, bias_grads);
+  pass.features = pointer<float>(feature_grads);
+  py::gil_scoped_release release;
+  pipnet::head_loss_backward(args, pass, threads);
+}
+
+void transpose(std::uintptr_t in, const std::array<std::int64_t, 3>& shape, std::uintptr_t out, int threads) {
+  py::gil_scoped_release release;
+  pipnet::transpose(pointer<const float>(in), shape[0], shape[1], shape[2], pointer<float>(out), threads);
+}
+
 void normalize(std::uintptr_t crops, std::int64_t batch, std::int64_t pixels, std::uintptr_t table,
                std::uintptr_t out) {
   py::gil_scoped_release release;
@@ -121,6 +186,18 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
            py::arg("shape"), py::arg("storage"), py::arg("packed"))
       .def("decode", &Head::decode, py::arg("features"), py::arg("shape"), py::arg("strides"), py::arg("points"),
            py::arg("scores"), py::arg("threads"), "Fused head and decoding; shape is (B, C, H, W).");
+  m.def("head_loss_forward", &head_loss_forward, py::arg("shape"), py::arg("features"), py::arg("weights"),
+        py::arg("biases"), py::arg("labels"), py::arg("score"), py::arg("index"), py::arg("vote_grad"),
+        py::arg("terms"), py::arg("threads"),
+        "The loss's terms on a score map; shape is (B, C, N, K, H, W), labels are points, neighbors and sample weights "
+        "or 0.");
+  m.def("head_loss_backward", &head_loss_backward, py::arg("shape"), py::arg("features"), py::arg("weights"),
+        py::arg("kept"), py::arg("of_terms"), py::arg("weight_grads"), py::arg("bias_grads"), py::arg("feature_grads"),
+        py::arg("threads"),
+        "Gradients of the votes' layers and all biases, all 0 or none, and of the features, added to what is there or "
+        "0; kept are index, score_grad and vote_grad.");
+  m.def("transpose", &transpose, py::arg("matrices"), py::arg("shape"), py::arg("out"), py::arg("threads"),
+        "float32 matrices (count, rows, columns) to (count, columns, rows).");
   m.def("normalize", &normalize, py::arg("crops"), py::arg("batch"), py::arg("pixels"), py::arg("table"), py::arg("out"),
         "Bytes (B, pixels, 3) to floats (B, 3, pixels) by a table (3, 256).");
   m.def("isas", [] {

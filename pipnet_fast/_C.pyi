@@ -22,6 +22,30 @@ class Head:
         threads: int,
     ) -> None: ...
 
+def head_loss_forward(
+    shape: Sequence[int],
+    features: int,
+    weights: Sequence[int],
+    biases: Sequence[int],
+    labels: Sequence[int],
+    score: int,
+    index: int,
+    vote_grad: int,
+    terms: Sequence[int],
+    threads: int,
+) -> None: ...
+def head_loss_backward(
+    shape: Sequence[int],
+    features: int,
+    weights: Sequence[int],
+    kept: Sequence[int],
+    of_terms: Sequence[float],
+    weight_grads: Sequence[int],
+    bias_grads: Sequence[int],
+    feature_grads: int,
+    threads: int,
+) -> None: ...
+def transpose(matrices: int, shape: Sequence[int], out: int, threads: int) -> None: ...
 def normalize(crops: int, batch: int, pixels: int, table: int, out: int) -> None: ...
 def isas() -> list[str]: ...
 def isa() -> str: ...

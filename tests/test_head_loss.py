@@ -10,10 +10,9 @@ from torch import Tensor
 
 import pipnet_fast as pf
 from pipnet_fast.ops import HeadLoss, HeadMaps, default_balance, head_loss, pack_head
-from tests.inputs import LAYOUTS, Shape, features, in_layout, randomized, table
+from tests.head_loss_cases import Case, assert_equal
+from tests.inputs import LAYOUTS, Shape, in_layout, randomized
 
-# Of the largest value, float64: the order of sums is all that differs.
-EXACT = 1e-12
 SHAPES = [
     Shape(1, 1, 0, 1, 1, 1),
     Shape(2, 7, 3, 1, 9, 5),
@@ -24,33 +23,6 @@ SHAPES = [
     # A batch from which on the weights of the votes are joined.
     Shape(33, 5, 2, 3, 3, 4),
 ]
-
-
-class Case:
-    """Inputs of the loss: points reach beyond the crop, and some are missing if asked for."""
-
-    def __init__(self, shape: Shape, missing: bool = False, dtype: torch.dtype = torch.float64) -> None:
-        rows = (shape.N, shape.N, shape.N, shape.N * shape.K, shape.N * shape.K)
-        self.shape, self.table = shape, table(shape)
-        self.features = features(shape, dtype)
-        self.weights = HeadMaps(*(torch.randn(r, shape.C).to(dtype) / shape.C**0.5 for r in rows))
-        self.biases = HeadMaps(*(torch.randn(r).to(dtype) for r in rows))
-        self.points = torch.rand(shape.B, shape.N, 2, dtype=torch.float64) * 1.6 - 0.3
-        if missing:
-            self.points[torch.rand(shape.B, shape.N) < 0.3] = torch.nan
-            self.points[0, 0, 1] = torch.nan
-        for tensor in self.inputs:
-            tensor.requires_grad_()
-
-    @property
-    def inputs(self) -> list[Tensor]:
-        return [self.features, *self.weights, *self.biases]
-
-    def loss(self, **options: Any) -> HeadLoss:
-        return head_loss(self.features, self.weights, self.biases, self.points, self.table, **options)
-
-    def gradients(self, loss: Tensor) -> list[Tensor]:
-        return list(torch.autograd.grad(loss, self.inputs, retain_graph=True, materialize_grads=True))
 
 
 def dense_loss(case: Case, alpha: float = 0.2, beta: float = 0.2, sample_weights: Tensor | None = None) -> HeadLoss:
@@ -89,13 +61,6 @@ def dense_loss(case: Case, alpha: float = 0.2, beta: float = 0.2, sample_weights
     absolute = [(m - t).abs() for m, t in zip(maps, targets, strict=True)]
     offset, neighbor = mean(absolute[1:3], masks[1:3]), mean(absolute[3:], masks[3:])
     return HeadLoss(score + alpha * offset + beta * neighbor, score, offset, neighbor)
-
-
-def assert_equal(got: list[Tensor], expected: list[Tensor], tolerance: float = EXACT) -> None:
-    for a, b in zip(got, expected, strict=True):
-        assert a.shape == b.shape
-        atol = tolerance * max(1.0, float(b.detach().abs().max()) if b.numel() else 0.0)
-        torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["all-labelled", "some-missing"])

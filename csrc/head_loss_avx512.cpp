@@ -1,0 +1,10 @@
+#include "simd/avx512.h"
+
+// The body uses the instruction set included above.
+#include "head_loss_body.h"
+
+namespace pipnet {
+
+const HeadLossKernels head_loss_avx512{dot, sum};
+
+}  // namespace pipnet

@@ -1,0 +1,10 @@
+#include "simd/scalar.h"
+
+// The body uses the instruction set included above.
+#include "head_loss_body.h"
+
+namespace pipnet {
+
+const HeadLossKernels head_loss_scalar{dot, sum};
+
+}  // namespace pipnet
