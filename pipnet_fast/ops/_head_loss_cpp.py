@@ -89,12 +89,13 @@ def backward(
         head_grads += [rows.new_empty(len(w)) for w in weights]
         grads[1:] = product(score_grad.t(), rows) if needed[1] else None, *head_grads
     row_grads = product(score_grad, weights.score) if needed[0] else None
-    vote_weights = _contiguous(weights[1:])
+    # Held until C++ is done: what was not contiguous is a copy that nobody else holds.
+    vote_weights, between = _contiguous(weights[1:]), _contiguous(kept)
     _C.head_loss_backward(
         (batch, channels, landmarks, votes - 1, height, width),
         rows.data_ptr(),
         _addresses(vote_weights),
-        _addresses(_contiguous(kept)),
+        _addresses(between),
         (of_score, of_offset, of_neighbor),
         _addresses(head_grads[:4]) or (0,) * 4,
         _addresses(head_grads[4:]) or (0,) * 5,
