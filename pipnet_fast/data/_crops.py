@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 
     crops: Tensor
     points_frac: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # tuples have a method of that name
 
 
 class Step(NamedTuple):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple, get_args
 
 import cv2
+import cv2.typing
 import numpy as np
 import numpy.typing as npt
 
@@ -77,7 +78,7 @@ class Change:
             crop[inside == 0] = 0
         for patch in self.patches:
             cv2.fillConvexPoly(crop, _fixed(patch.corners), patch.color, shift=SHIFT)
-        result: npt.NDArray[np.generic] = crop
+        result: cv2.typing.MatLike = crop
         if self.color is not None:
             result = _recolor(crop, *self.color)
         if self.blur_px > 0:
@@ -90,7 +91,9 @@ class Change:
         if self.jpeg_quality is not None:
             bgr = cv2.cvtColor(result, cv2.COLOR_RGB2BGR)
             _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])
-            result = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            assert decoded is not None
+            result = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
         return result.astype(np.uint8, copy=False)
 
 
@@ -248,10 +251,11 @@ def _outline(low: Floats, high: Floats) -> Floats:
 
 def _fixed(corners: Floats) -> npt.NDArray[np.int32]:
     """Corners as OpenCV takes them: counted from the pixel centers, in fixed point."""
-    return np.round((corners - 0.5) * 2**SHIFT).astype(np.int32)
+    fixed: npt.NDArray[np.int32] = np.round((corners - 0.5) * 2**SHIFT).astype(np.int32)
+    return fixed
 
 
-def _recolor(crop: Image, brightness: float, contrast: float, saturation: float) -> npt.NDArray[np.generic]:
+def _recolor(crop: Image, brightness: float, contrast: float, saturation: float) -> cv2.typing.MatLike:
     """The crop with its colors scaled about their gray, about its mean gray, and about black; one product a pixel."""
     mean = float(LUMA @ np.array(cv2.mean(crop)[:3]))
     matrix = saturation * np.eye(3) + (1 - saturation) * LUMA

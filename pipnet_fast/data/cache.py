@@ -47,7 +47,7 @@ class PartCache:
         self._lock = contextlib.nullcontext() if context is None else context.Lock()
         if context is not None:
             for tensor in (self._bytes, self._used, self._starts, self._shapes, self._affines):
-                tensor.share_memory_()
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
 
     def get(self, index: int) -> tuple[Image, Affine] | None:
         """What was stored of a sample, not to be written to; None if nothing was."""

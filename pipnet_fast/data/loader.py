@@ -1,5 +1,6 @@
 """Batches of crops with their labels, read and changed ahead by worker processes."""
 
+import contextlib
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from pipnet_fast.crop import Affine, CropRule, compose
 from pipnet_fast.data._crops import Batch, Crops, Indices, Made, Step, generator
 from pipnet_fast.data.augment import Augmentation
 from pipnet_fast.data.cache import PartCache
-from pipnet_fast.data.errors import BadSamples, DataError
+from pipnet_fast.data.errors import DataError
 from pipnet_fast.data.samples import BadSample, FaceData
 
 __all__ = ["Batch", "CropLoader"]
@@ -135,14 +136,14 @@ class CropLoader:
                 if made.batch is None:
                     raise DataError(made.error)
                 yield made.batch
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+            # Who dies takes along what was sent and not yet received; torch tells only of the death itself.
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
-            # The others wait for it; the next iteration starts new ones.
-            self._loader = None
+            self._abandon_workers()
             raise RuntimeError(
                 f"CropLoader: {self.data.name}: a worker process died, as they do when memory runs out: take fewer "
-                f"workers, smaller batches or a smaller cache ({error})"
+                f"workers, smaller batches or a smaller cache ({error or type(error).__name__})"
             ) from None
 
     def affines(self, index: Iterable[int] | Tensor) -> Affine:
@@ -165,21 +166,29 @@ class CropLoader:
                 )
         boxes = self.crop.apply(np.array([sample.box for sample in samples], dtype=np.float64).reshape(-1, 4))
         good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        bad = BadSamples(skip_bad)
         for index in np.flatnonzero(~good).tolist():
-            where = str(samples[index].image)
-            with bad.guard(where):
-                box = samples[index].box.tolist()
-                raise DataError(f"{where}: box: expected finite x0 < x1 and y0 < y1, got {box}")
-            self._bad[index] = bad.found[-1]
+            where, box = str(samples[index].image), samples[index].box.tolist()
+            reason = f"{where}: box: expected finite x0 < x1 and y0 < y1, got {box}"
+            if not skip_bad:
+                raise DataError(reason)
+            self._bad[index] = BadSample(where, reason)
         return np.flatnonzero(good)
+
+    def _abandon_workers(self) -> None:
+        """End those that are left; the next iteration starts new ones."""
+        iterator: Any = self._loader and self._loader._iterator
+        self._loader = None
+        # The signal of a death may come only now, and torch raises whenever it comes.
+        with contextlib.suppress(RuntimeError):
+            iterator._shutdown_workers()
 
     def _start(self) -> "DataLoader[Made]":
         return DataLoader(
             self._crops,
-            batch_sampler=self._steps,
+            # Steps go to the workers whole, and what they make comes back as it is; the types know lists only.
+            batch_sampler=self._steps,  # type: ignore[arg-type]
             num_workers=self._workers,
-            collate_fn=_as_it_is,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
             worker_init_fn=_settle_worker,
             multiprocessing_context=self._context,
             persistent_workers=self._workers > 0,
