@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -129,22 +130,11 @@ class CropLoader:
             DataError: an image that cannot be read, by name; under ``skip_bad`` only if there is none that can.
             RuntimeError: a worker process died.
         """
-        self._loader = self._loader or self._start()
-        try:
-            for made in self._loader:
-                self._bad.update(made.bad)
-                if made.batch is None:
-                    raise DataError(made.error)
-                yield made.batch
-        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-            # Who dies takes along what was sent and not yet received; torch tells only of the death itself.
-            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-                raise
-            self._abandon_workers()
-            raise RuntimeError(
-                f"CropLoader: {self.data.name}: a worker process died, as they do when memory runs out: take fewer "
-                f"workers, smaller batches or a smaller cache ({error or type(error).__name__})"
-            ) from None
+        for made in self._made():
+            self._bad.update(made.bad)
+            if made.batch is None:
+                raise DataError(made.error)
+            yield made.batch
 
     def affines(self, index: Iterable[int] | Tensor) -> Affine:
         """Matrices (B, 2, 3) from image px to px of the crops of the samples ``index`` (B,) in this epoch.
@@ -174,11 +164,33 @@ class CropLoader:
             self._bad[index] = BadSample(where, reason)
         return np.flatnonzero(good)
 
+    def _made(self) -> Iterator[Made]:
+        """What the workers send; a death among them is one error, whatever torch makes of it."""
+        self._loader = self._loader or self._start()
+        try:
+            try:
+                yield from self._loader
+            except (ConnectionError, EOFError, FileNotFoundError):
+                if not self._workers:
+                    raise
+                # Who dies takes along what was sent and not yet received. The signal of the death is about to come,
+                # and torch raises where it comes.
+                time.sleep(0.1)
+                raise RuntimeError("DataLoader worker is gone") from None
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            self._abandon_workers()
+            raise RuntimeError(
+                f"CropLoader: {self.data.name}: a worker process died, as they do when memory runs out: take fewer "
+                f"workers, smaller batches or a smaller cache ({str(error).strip()})"
+            ) from None
+
     def _abandon_workers(self) -> None:
         """End those that are left; the next iteration starts new ones."""
         iterator: Any = self._loader and self._loader._iterator
         self._loader = None
-        # The signal of a death may come only now, and torch raises whenever it comes.
+        # They may have died, too.
         with contextlib.suppress(RuntimeError):
             iterator._shutdown_workers()
 
