@@ -79,10 +79,15 @@ class CropRule:
 
     def to_image(self, points_frac: Floats, affine: Affine, size: int) -> npt.NDArray[np.float64]:
         """Points (n, N, 2) in image px from fractions of crops that were cut with ``affine`` (n, 2, 3)."""
-        crop_px = np.asarray(points_frac, dtype=np.float64) * size + self._half_pixel
+        crop_px = self.crop_px(points_frac, size)
         inverse = np.linalg.inv(affine[:, :, :2])
         points: npt.NDArray[np.float64] = np.einsum("nij,nkj->nki", inverse, crop_px - affine[:, None, :, 2])
         return points
+
+    def crop_px(self, points_frac: Floats, size: int) -> npt.NDArray[np.float64]:
+        """Continuous px of a crop of ``size`` that fractions (..., 2) of it mean."""
+        points_px: npt.NDArray[np.float64] = np.asarray(points_frac, dtype=np.float64) * size + self._half_pixel
+        return points_px
 
     @property
     def _half_pixel(self) -> float:
