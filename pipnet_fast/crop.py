@@ -4,6 +4,8 @@ Pixel coordinates are continuous: pixel i covers [i, i + 1), its center is i + 0
 pixel centers instead, so a matrix is shifted by half a pixel where it meets OpenCV, and only there.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -108,23 +110,30 @@ def transform(affine: Affine, points: Floats) -> npt.NDArray[np.float64]:
 
 def compose(outer: Affine, inner: Affine) -> Affine:
     """The matrix (2, 3) that maps by ``inner`` first and by ``outer`` then."""
-    return np.hstack((outer[:, :2] @ inner[:, :2], transform(outer, inner[None, :, 2]).T))
+    composed: Affine = outer[:, :2] @ inner
+    composed[:, 2] += outer[:, 2]
+    return composed
 
 
-def about_center(size: int, *, shift_px: Floats, flip: bool, rotation_deg: float, scale: float) -> Affine:
+def about_center(size: int, *, shift_px: tuple[float, float], flip: bool, rotation_deg: float, scale: float) -> Affine:
     """Matrix (2, 3) from px of a crop of ``size`` to px of the same crop: shifted, mirrored, turned, enlarged.
 
     Args:
         size: side of the crop in px.
-        shift_px: (2,) x and y, added first.
+        shift_px: x and y, added first.
         flip: whether left and right change places.
         rotation_deg: about the crop's center, counterclockwise as one sees it.
         scale: about the crop's center, above 1 shows a smaller part, larger.
     """
-    cosine, sine = scale * np.cos(np.deg2rad(rotation_deg)), scale * np.sin(np.deg2rad(rotation_deg))
-    linear = np.array([[cosine, sine], [-sine, cosine]]) @ np.diag([-1.0 if flip else 1.0, 1.0])
-    center = np.full(2, size / 2)
-    return np.column_stack((linear, linear @ (shift_px - center) + center))
+    angle, mirror, center = math.radians(rotation_deg), -1.0 if flip else 1.0, size / 2
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    x, y = mirror * (shift_px[0] - center), shift_px[1] - center
+    return np.array(
+        [
+            [mirror * cosine, sine, cosine * x + sine * y + center],
+            [-mirror * sine, cosine, -sine * x + cosine * y + center],
+        ]
+    )
 
 
 def warp(image: Image, affine: Affine, size: int) -> Image:
@@ -138,7 +147,7 @@ def warp(image: Image, affine: Affine, size: int) -> Image:
         return np.zeros((size, size, *image.shape[2:]), dtype=np.uint8)
     # Continuous to OpenCV's pixel centers: c = M p + o becomes c' = M p' + o + (M (1, 1) - (1, 1)) / 2.
     matrix = affine.copy()
-    matrix[:, 2] += (affine[:, :2].sum(axis=1) - 1) / 2
+    matrix[:, 2] += (affine[:, 0] + affine[:, 1] - 1) / 2
     crop = cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     # OpenCV drops a channel axis of 1.
     return crop.astype(np.uint8, copy=False).reshape(size, size, *image.shape[2:])
@@ -158,23 +167,30 @@ def cut_part(image: Image, affine: Affine, size: int, *, reach: float = 0.0, zoo
         The part, empty where nothing of the image is shown, perhaps a view of the image; and the matrix (2, 3) from
         its px to px of the one crop.
     """
-    # A pixel's extent in the crop along the image's axes, and the rotation that is left; a mirror is one, too.
-    scale = np.hypot(*affine[:, :2])
+    # In plain numbers, for on arrays of two most of the time would go to NumPy's calls.
+    (a, b, offset_x), (c, d, offset_y) = affine.tolist()
+    # A pixel's extents in the crop, and the rotation, perhaps mirrored, that is left of the matrix without them.
+    scale_x, scale_y = math.hypot(a, c), math.hypot(b, d)
+    turn = ((a / scale_x, b / scale_y), (c / scale_x, d / scale_y))
+    determinant = turn[0][0] * turn[1][1] - turn[0][1] * turn[1][0]
     low, high = -reach * size, (1 + reach) * size
-    corners = np.array([[low, low], [high, low], [low, high], [high, high]]) - affine[:, 2]
-    corners = corners @ np.linalg.inv(affine[:, :2] / scale).T / scale
-    # With a margin for the interpolation.
-    limit = image.shape[1::-1]
-    x0, y0 = (np.floor(corners.min(axis=0)).clip(-1e9, 1e9).astype(np.int64) - 2).clip(0, limit)
-    x1, y1 = (np.ceil(corners.max(axis=0)).clip(-1e9, 1e9).astype(np.int64) + 2).clip(0, limit)
+    corners = [(u - offset_x, v - offset_y) for u in (low, high) for v in (low, high)]
+    height, width = image.shape[:2]
+    x0, x1 = _span([(turn[1][1] * u - turn[0][1] * v) / determinant / scale_x for u, v in corners], width)
+    y0, y1 = _span([(turn[0][0] * v - turn[1][0] * u) / determinant / scale_y for u, v in corners], height)
     part = image[y0:y1, x0:x1]
-    linear, offset = affine[:, :2], affine[:, 2] + affine[:, :2] @ (x0, y0)
+    offset_x, offset_y = offset_x + (a * x0 + b * y0), offset_y + (c * x0 + d * y0)
 
-    shrink = np.maximum(1.0, np.floor(1 / (scale * zoom)))
-    if part.size and (shrink > 1).any():
-        sides = np.array(part.shape[1::-1])
-        target = np.maximum(1, np.ceil(sides / shrink)).astype(int)
-        linear = linear * sides / target
-        smaller = cv2.resize(part, (int(target[0]), int(target[1])), interpolation=cv2.INTER_AREA)
-        part = smaller.astype(np.uint8, copy=False)
-    return part, np.column_stack((linear, offset))
+    shrink_x, shrink_y = (max(1.0, math.floor(1 / (scale * zoom))) for scale in (scale_x, scale_y))
+    if part.size and max(shrink_x, shrink_y) > 1:
+        height, width = part.shape[:2]
+        new_width, new_height = math.ceil(width / shrink_x), math.ceil(height / shrink_y)
+        a, c, b, d = a * width / new_width, c * width / new_width, b * height / new_height, d * height / new_height
+        part = cv2.resize(part, (new_width, new_height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return part, np.array([[a, b, offset_x], [c, d, offset_y]])
+
+
+def _span(values: Sequence[float], limit: int) -> tuple[int, int]:
+    """First and last but one of the pixels 0 to ``limit`` that hold the values, with a margin to interpolate."""
+    first, end = math.floor(max(min(values), -1e9)) - 2, math.ceil(min(max(values), 1e9)) + 2
+    return min(max(first, 0), limit), min(max(end, 0), limit)

@@ -294,7 +294,7 @@ def test_warp_leaves_the_image_as_it_was() -> None:
 def changed(
     size: int, shift_px: tuple[float, float] = (0, 0), flip: bool = False, rotation_deg: float = 0.0, scale: float = 1.0
 ) -> npt.NDArray[np.float64]:
-    return about_center(size, shift_px=np.array(shift_px), flip=flip, rotation_deg=rotation_deg, scale=scale)
+    return about_center(size, shift_px=shift_px, flip=flip, rotation_deg=rotation_deg, scale=scale)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ class Crops(Dataset[Made]):
         self,
         data: FaceData,
         rule: CropRule,
+        affines: Affine,
         size: int,
         augmentation: Augmentation | None,
         seed: int,
@@ -63,9 +64,21 @@ class Crops(Dataset[Made]):
         replace_by: Indices | None,
         cache: PartCache | None,
     ) -> None:
-        """See ``CropLoader``; a bad sample's place is taken by one of ``replace_by``, ascending, unless it is None."""
+        """See ``CropLoader``.
+
+        Args:
+            data: the faces.
+            rule: what fractions of crops mean.
+            affines: (n, 2, 3), image px to px of the unchanged crops.
+            size: of the crops.
+            augmentation: see there.
+            seed: see there.
+            skip_bad: see there.
+            replace_by: numbers of samples, ascending, that may take the place of bad ones; None to leave these out.
+            cache: for parts of images.
+        """
         self._samples, self._num_landmarks = data.samples, data.layout.num_landmarks
-        self._flip, self._rule, self._size = data.layout.flip, rule, size
+        self._flip, self._rule, self._affines, self._size = data.layout.flip, rule, affines, size
         self._augmentation, self._seed = augmentation, seed
         self._skip_bad, self._replace_by, self._cache = skip_bad, replace_by, cache
 
@@ -115,10 +128,9 @@ class Crops(Dataset[Made]):
 
     def placed(self, epoch: int, index: int) -> tuple[Affine, Change | None]:
         """The matrix (2, 3) of a sample's crop before it is changed, and its change in an epoch."""
-        affine = self._rule.affine(self._rule.apply(self._samples[index].box[None]), self._size)[0]
         if self._augmentation is None:
-            return affine, None
-        return affine, self._augmentation.draw(generator(self._seed, epoch, index), self._size)
+            return self._affines[index], None
+        return self._affines[index], self._augmentation.draw(generator(self._seed, epoch, index), self._size)
 
     def _part(self, index: int, affine: Affine) -> tuple[Image, Affine]:
         """What the crop needs of the image, by any change, and the matrix to it; unchanging, that is the crop."""

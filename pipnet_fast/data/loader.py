@@ -12,7 +12,7 @@ import torch.multiprocessing
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pipnet_fast.crop import Affine, CropRule, compose
+from pipnet_fast.crop import Affine, CropRule, Floats, compose
 from pipnet_fast.data._crops import Batch, Crops, Indices, Made, Step, generator
 from pipnet_fast.data.augment import Augmentation
 from pipnet_fast.data.cache import PartCache
@@ -90,7 +90,10 @@ class CropLoader:
             raise ValueError(f"CropLoader: start_method: expected one of {known}, got {start_method!r}")
         self.data, self.crop, self.input_size = data, crop, input_size
         self._bad: dict[int, BadSample] = {}
-        usable = self._usable(skip_bad)
+        boxes = crop.apply(np.array([sample.box for sample in data.samples], dtype=np.float64).reshape(-1, 4))
+        usable = self._usable(boxes, skip_bad)
+        affines = np.zeros((len(data), 2, 3))
+        affines[usable] = crop.affine(boxes[usable], input_size)
         self._steps = _Steps(usable, shuffle, seed, batch_size * world_size, rank, world_size, drop_last)
         if not len(self._steps):
             least = batch_size * world_size if drop_last else 1
@@ -99,6 +102,7 @@ class CropLoader:
         self._crops = Crops(
             data,
             crop,
+            affines,
             input_size,
             augmentation,
             seed,
@@ -145,8 +149,8 @@ class CropLoader:
         affines = [plain if change is None else compose(change.affine, plain) for plain, change in placed]
         return np.array(affines).reshape(-1, 2, 3)
 
-    def _usable(self, skip_bad: bool) -> Indices:
-        """Numbers of the samples whose crop has an area; the others are bad."""
+    def _usable(self, boxes: Floats, skip_bad: bool) -> Indices:
+        """Numbers of the samples whose crop boxes (n, 4) have an area; the others are bad."""
         samples, shape = self.data.samples, (self.data.layout.num_landmarks, 2)
         for sample in samples:
             if sample.landmarks is not None and sample.landmarks.shape != shape:
@@ -154,7 +158,6 @@ class CropLoader:
                     f"CropLoader: {sample.image}: landmarks: expected {shape} of layout {self.data.layout.name}, "
                     f"got {sample.landmarks.shape}"
                 )
-        boxes = self.crop.apply(np.array([sample.box for sample in samples], dtype=np.float64).reshape(-1, 4))
         good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         for index in np.flatnonzero(~good).tolist():
             where, box = str(samples[index].image), samples[index].box.tolist()
