@@ -109,7 +109,6 @@ class OfficialData:
             x_map[n, row, column] = points[n][0] * side - column
             y_map[n, row, column] = points[n][1] * side - row
             for k in range(near):
-                neighbor = points[self.neighbors[n][k]]
-                near_x[near * n + k, row, column] = neighbor[0] * side - column
-                near_y[near * n + k, row, column] = neighbor[1] * side - row
+                near_x[near * n + k, row, column] = points[self.neighbors[n][k]][0] * side - column
+                near_y[near * n + k, row, column] = points[self.neighbors[n][k]][1] * side - row
         return HeadMaps(*(torch.from_numpy(values).float() for values in (score, x_map, y_map, near_x, near_y)))
