@@ -46,7 +46,7 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
     """Time and memory of the loss on given features, forward and backward, and of the whole network's step."""
     # TF32 rounds the two sides differently: both compute in float32.
     torch.backends.cudnn.allow_tf32 = False
-    _keep_freed_memory()
+    keep_freed_memory()
     records = []
     for threads in dict.fromkeys(arguments.threads if arguments.device == "cpu" else [torch.get_num_threads()]):
         torch.set_num_threads(threads)
@@ -71,7 +71,7 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
     return records
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Ask glibc not to hand freed memory back to the system between steps.
 
     Otherwise a process's history decides whether each step pays a thousand page faults, for the one subject or the
