@@ -1,0 +1,202 @@
+"""Predictions of a model for the faces of a data set, in pixels of their images."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipnet_fast.crop import CropRule, Image, warp
+from pipnet_fast.data.errors import BadSamples, DataError
+from pipnet_fast.data.samples import FaceData, Norm, Sample
+from pipnet_fast.evaluate.evaluation import Evaluation, hold_against
+from pipnet_fast.models import PIPNet
+from pipnet_fast.models._base import LandmarkModel
+from pipnet_fast.ops import Landmarks, decode
+from pipnet_fast.pipeline.images import ImageError, normalize
+
+Floats = npt.NDArray[np.float64]
+
+# What runs a model: uint8 RGB crops (B, S, S, 3) on the CPU to landmarks in fractions of the crops. A ``Runtime`` is one.
+Run = Callable[[Tensor], Landmarks]
+
+
+def evaluate(
+    model: LandmarkModel,
+    data: FaceData,
+    *,
+    batch_size: int = 32,
+    workers: int = 0,
+    norm: Norm | None = None,
+    flip_average: bool = False,
+    run: Run | None = None,
+    boxes: Floats | None = None,
+    skip_bad: bool = False,
+    name: str | None = None,
+) -> Evaluation:
+    """Predict the landmarks of labelled faces and hold them against the labels.
+
+    Faces are cropped by the model's own rule where boxes are tight, else by that of the data set (``crop_rule``).
+
+    Args:
+        model: a model of this package, in any mode; it comes back in it.
+        data: the faces; those without labels have no part in the measures.
+        batch_size: crops in one forward pass.
+        workers: threads that read images; 0 reads them in turn.
+        norm: what errors are divided by; by default as the data set has it.
+        flip_average: average the landmarks of each crop and of its mirror image, at twice the time.
+        run: what runs the model, such as ``compile(model)``; by default ``model.predict`` on the model's device, the
+            fused path. ``unfused(model)`` goes through the dense maps.
+        boxes: (n, 4) tight boxes to crop by in place of the data set's, as a detector finds them (``detected_boxes``);
+            NaN for a face that was not found.
+        skip_bad: leave out faces whose images cannot be read, and list them in ``Evaluation.bad``.
+        name: whose predictions, for tables; by default the kind of model.
+
+    Raises:
+        TypeError, ValueError: no model, another number of landmarks than the data set's, or a bad argument.
+        DataError: an image that cannot be read.
+    """
+    if not isinstance(model, LandmarkModel):
+        raise TypeError(f"evaluate: model: expected a landmark model of this package, got {type(model).__name__}")
+    if model.config.num_landmarks != data.layout.num_landmarks:
+        raise ValueError(
+            f"evaluate: model: expected one of {data.layout.num_landmarks} landmarks for {data.name}, got one of "
+            f"{model.config.num_landmarks}"
+        )
+    if batch_size < 1 or workers < 0:
+        raise ValueError(
+            f"evaluate: expected batch_size >= 1 and workers >= 0, got batch_size={batch_size}, workers={workers}"
+        )
+    shown = data if boxes is None else _with_boxes(data, boxes)
+    rule, size = crop_rule(model, shown), model.config.input_size
+    found = [i for i, sample in enumerate(shown.samples) if np.isfinite(sample.box).all()]
+    points = np.full((len(data), data.layout.num_landmarks, 2), np.nan)
+    scores = np.full(points.shape[:2], np.nan)
+    bad = BadSamples(skip_bad)
+    broken: list[int] = []
+    with torch.no_grad(), _evaluating(model):
+        run = run or _predict(model)
+        for batch in _crops(shown.samples, found, rule, size, batch_size, workers, bad):
+            broken += batch.broken
+            if not len(batch.index):
+                continue
+            result = _numbers(run(torch.from_numpy(batch.crops)))
+            if flip_average:
+                mirrored = _numbers(run(torch.from_numpy(np.ascontiguousarray(batch.crops[:, :, ::-1]))))
+                result = _averaged(result, mirrored, data.layout.flip, rule, size)
+            points[batch.index] = rule.to_image(result[0], batch.affines, size)
+            scores[batch.index] = result[1]
+    kept = np.setdiff1d(np.arange(len(data)), broken)
+    name = name or type(model).__name__
+    return hold_against(name, data, points[kept], scores[kept], index=kept, norm=norm, bad=bad.found)
+
+
+def crop_rule(model: LandmarkModel, data: FaceData) -> CropRule:
+    """How a model is shown the faces of a data set: tight boxes by its own rule, others by theirs, in its pixel base."""
+    return model.crop if data.tight else replace(data.crop, pixel_base=model.crop.pixel_base)
+
+
+def unfused(model: PIPNet) -> Run:
+    """A PIPNet by its dense maps and the reference decoder: the slow path that the fused one must equal."""
+    device, dtype = _place(model)
+
+    def run(crops: Tensor) -> Landmarks:
+        return decode(model(normalize(crops.to(device), dtype)), model.table, backend="reference")
+
+    return run
+
+
+def _predict(model: LandmarkModel) -> Run:
+    device, dtype = _place(model)
+    return lambda crops: model.predict(normalize(crops.to(device), dtype))
+
+
+def _place(model: LandmarkModel) -> tuple[torch.device, torch.dtype]:
+    parameter = next(model.parameters())
+    return parameter.device, parameter.dtype
+
+
+@contextmanager
+def _evaluating(model: LandmarkModel) -> Iterator[None]:
+    """Put the model in eval mode meanwhile."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+class _Batch(NamedTuple):
+    crops: npt.NDArray[np.uint8]
+    affines: Floats
+    index: list[int]
+    broken: list[int]
+
+
+def _crops(
+    samples: Sequence[Sample],
+    index: Sequence[int],
+    rule: CropRule,
+    size: int,
+    batch_size: int,
+    workers: int,
+    bad: BadSamples,
+) -> Iterator[_Batch]:
+    """Crops of the chosen samples, in order; those that could not be read are named instead."""
+    boxes = rule.apply(np.array([samples[i].box for i in index]).reshape(-1, 4))
+    affines = rule.affine(boxes, size)
+    pool = ThreadPoolExecutor(workers) if workers else None
+    try:
+        for start in range(0, len(index), batch_size):
+            chosen, cut = index[start : start + batch_size], affines[start : start + batch_size]
+            jobs = ([samples[i] for i in chosen], cut, repeat(size))
+            crops = list(pool.map(_read, *jobs) if pool else map(_read, *jobs))
+            good = [i for i, crop in enumerate(crops) if not isinstance(crop, DataError)]
+            for crop, i in zip(crops, chosen, strict=True):
+                if isinstance(crop, DataError):
+                    with bad.guard(str(samples[i].image)):
+                        raise crop
+            read = np.stack([crops[i] for i in good]) if good else np.empty((0, size, size, 3), np.uint8)
+            broken = [i for i, crop in zip(chosen, crops, strict=True) if isinstance(crop, DataError)]
+            yield _Batch(read, cut[good], [chosen[i] for i in good], broken)
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read(sample: Sample, affine: Floats, size: int) -> Image | DataError:
+    try:
+        return warp(sample.image.read(), affine, size)
+    except ImageError as error:
+        return DataError(str(error))
+
+
+def _numbers(landmarks: Landmarks) -> tuple[Floats, Floats]:
+    points, scores = (tensor.double().cpu().numpy() for tensor in landmarks)
+    return points, scores
+
+
+def _averaged(
+    plain: tuple[Floats, Floats], mirrored: tuple[Floats, Floats], flip: npt.NDArray[np.int64], rule: CropRule, size: int
+) -> tuple[Floats, Floats]:
+    """The means of the landmarks of crops and of their mirror images."""
+    points, scores = mirrored[0][:, flip], mirrored[1][:, flip]
+    # The last pixel's center is that of the mirrored first one.
+    width = 1.0 if rule.pixel_base == "continuous" else 1.0 - 1.0 / size
+    points = np.stack((width - points[..., 0], points[..., 1]), axis=-1)
+    return (plain[0] + points) / 2, (plain[1] + scores) / 2
+
+
+def _with_boxes(data: FaceData, boxes: Any) -> FaceData:
+    boxes = np.asarray(boxes, dtype=np.float64)
+    if boxes.shape != (len(data), 4):
+        raise ValueError(f"evaluate: boxes: expected shape {(len(data), 4)}, got {boxes.shape}")
+    samples = [replace(sample, box=box) for sample, box in zip(data.samples, boxes, strict=True)]
+    return replace(data, samples=samples, tight=True)
