@@ -72,9 +72,9 @@ class Evaluation:
     @property
     def face_errors(self) -> Floats:
         """(n,) mean over the labelled landmarks; infinite for a face not found, NaN for one that cannot be measured."""
-        labelled = np.isfinite(self.truth).all(axis=2).any(axis=1) & np.isfinite(self.distances)
+        measurable = _has_labels(self.truth) & ~np.isnan(self.distances)
         means: Floats = np.where(self.missed, np.inf, metrics.nan_mean(self.errors, axis=1))
-        return np.where(labelled, means, np.nan)
+        return np.where(measurable, means, np.nan)
 
     @property
     def landmark_errors(self) -> Floats:
@@ -85,7 +85,7 @@ class Evaluation:
     @property
     def missed(self) -> npt.NDArray[np.bool_]:
         """(n,) whether a face was not found."""
-        missing: npt.NDArray[np.bool_] = np.isnan(self.points).any(axis=(1, 2))
+        missing: npt.NDArray[np.bool_] = np.isnan(self.points.sum(axis=(1, 2)))
         return missing
 
     @property
@@ -193,7 +193,7 @@ def hold_against(
     norm = norm or data.norm
     boxes = np.array([sample.box for sample in samples]).reshape(-1, 4)
     distances = metrics.norm_distances(truth, norm, boxes=boxes, outer_eyes=data.layout.outer_eyes)
-    if not (np.isfinite(distances) & np.isfinite(truth).all(axis=2).any(axis=1)).any():
+    if np.isnan(distances[_has_labels(truth)]).all():
         raise ValueError(f"evaluate: {data.name}: expected a face with labels and a {norm} distance, got none")
     return Evaluation(
         name,
@@ -208,3 +208,9 @@ def hold_against(
         distances,
         (*data.bad, *bad),
     )
+
+
+def _has_labels(truth: Floats) -> npt.NDArray[np.bool_]:
+    """(n,) whether any landmark of a face is labelled."""
+    labelled: npt.NDArray[np.bool_] = ~np.isnan(truth.sum(axis=2)).all(axis=1)
+    return labelled

@@ -2,8 +2,8 @@
 
 A table of predictions is a CSV with the columns ``index`` (which face of the data set, from 0), ``image`` (may be left
 out; its file name is compared), ``x0``, ``y0`` ... and, where known, ``score0`` ...; or JSON, a list of
-``{"index": 0, "image": "a.jpg", "points": [[x, y], ...], "scores": [...]}``. Coordinates are continuous px of the image:
-the center of the first pixel is 0.5. A face without a row was not found.
+``{"index": 0, "image": "a.jpg", "points": [[x, y], ...], "scores": [...]}``. Coordinates are continuous px
+of the image: the center of the first pixel is 0.5. A face without a row was not found.
 """
 
 import csv
@@ -25,7 +25,7 @@ SUFFIXES = (".csv", ".json")
 
 class _Row(NamedTuple):
     where: str
-    index: int
+    face: int
     image: str | None
     points: npt.NDArray[np.float64]
     scores: npt.NDArray[np.float64] | None
@@ -84,20 +84,20 @@ def read_predictions(
     seen: set[int] = set()
     try:
         for row in read(Path(path), landmarks):
-            if not 0 <= row.index < len(data) or row.index in seen:
-                said = "a second time" if row.index in seen else f"of {len(data)} faces"
-                raise DataError(f"{row.where}: index: expected each face once, from 0, got {row.index} {said}")
-            image = str(data.samples[row.index].image)
+            if not 0 <= row.face < len(data) or row.face in seen:
+                said = "a second time" if row.face in seen else f"of {len(data)} faces"
+                raise DataError(f"{row.where}: index: expected each face once, from 0, got {row.face} {said}")
+            image = str(data.samples[row.face].image)
             if row.image is not None and _file_name(row.image) != _file_name(image):
                 raise DataError(f"{row.where}: image: expected {image}, got {row.image}")
             if row.points.shape != (landmarks, 2) or not np.isfinite(row.points).all():
                 raise DataError(
                     f"{row.where}: expected {landmarks} points of finite numbers, got shape {row.points.shape}"
                 )
-            seen.add(row.index)
-            points[row.index] = row.points
+            seen.add(row.face)
+            points[row.face] = row.points
             if row.scores is not None:
-                scores[row.index] = row.scores
+                scores[row.face] = row.scores
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{os.fspath(path)}: {getattr(error, 'strerror', None) or error}") from None
     return hold_against(name or Path(path).stem, data, points, scores, norm=norm)
@@ -118,7 +118,9 @@ def write_summary(evaluations: Sequence[Evaluation], path: str | os.PathLike[str
             records = [
                 {
                     "parts": evaluation.summary(threshold),
-                    "landmark_errors": [None if np.isnan(e) else round(float(e), 5) for e in evaluation.landmark_errors],
+                    "landmark_errors": [
+                        None if np.isnan(e) else round(float(e), 5) for e in evaluation.landmark_errors
+                    ],
                     "bad": [{"where": bad.where, "reason": bad.reason} for bad in evaluation.bad],
                 }
                 for evaluation in evaluations

@@ -43,12 +43,10 @@ def norm_distances(
             raise ValueError("norm_distances: outer_eyes: expected two landmarks for the norm 'inter_ocular', got None")
         distances = np.linalg.norm(truth[:, outer_eyes[0]] - truth[:, outer_eyes[1]], axis=1)
     elif norm == "box":
-        if boxes is None or np.shape(boxes) != (len(truth), 4):
-            raise ValueError(
-                f"norm_distances: boxes: expected shape {(len(truth), 4)} for the norm 'box', got {np.shape(boxes)}"
-            )
-        sides = np.asarray(boxes, dtype=np.float64)[:, 2:] - np.asarray(boxes, dtype=np.float64)[:, :2]
-        distances = np.sqrt(sides.clip(0).prod(axis=1))
+        if boxes is None or boxes.shape != (len(truth), 4):
+            got = None if boxes is None else boxes.shape
+            raise ValueError(f"norm_distances: boxes: expected shape {(len(truth), 4)} for the norm 'box', got {got}")
+        distances = np.sqrt((boxes[:, 2:] - boxes[:, :2]).astype(np.float64).clip(0).prod(axis=1))
     elif norm == "diagonal":
         labelled = np.isfinite(truth).all(axis=2, keepdims=True)
         low, high = (np.where(labelled, truth, sign * np.inf) for sign in (1, -1))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import repeat
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from pipnet_fast.pipeline.images import ImageError, normalize
 
 Floats = npt.NDArray[np.float64]
 
-# What runs a model: uint8 RGB crops (B, S, S, 3) on the CPU to landmarks in fractions of the crops. A ``Runtime`` is one.
+# What runs a model: uint8 RGB crops (B, S, S, 3) on the CPU to landmarks in fractions of the crops, as a ``Runtime``.
 Run = Callable[[Tensor], Landmarks]
 
 
@@ -79,26 +79,26 @@ def evaluate(
     points = np.full((len(data), data.layout.num_landmarks, 2), np.nan)
     scores = np.full(points.shape[:2], np.nan)
     bad = BadSamples(skip_bad)
-    broken: list[int] = []
+    read: list[int] = []
     with torch.no_grad(), _evaluating(model):
         run = run or _predict(model)
-        for batch in _crops(shown.samples, found, rule, size, batch_size, workers, bad):
-            broken += batch.broken
-            if not len(batch.index):
+        for batch in _batches(shown.samples, found, rule, size, batch_size, workers, bad):
+            read += batch.faces
+            if not batch.faces:
                 continue
-            result = _numbers(run(torch.from_numpy(batch.crops)))
+            crops = torch.from_numpy(np.stack(batch.crops))
+            result = _numbers(run(crops))
             if flip_average:
-                mirrored = _numbers(run(torch.from_numpy(np.ascontiguousarray(batch.crops[:, :, ::-1]))))
-                result = _averaged(result, mirrored, data.layout.flip, rule, size)
-            points[batch.index] = rule.to_image(result[0], batch.affines, size)
-            scores[batch.index] = result[1]
-    kept = np.setdiff1d(np.arange(len(data)), broken)
+                result = _averaged(result, _numbers(run(crops.flip(2))), data.layout.flip, rule, size)
+            points[batch.faces] = rule.to_image(result[0], np.stack(batch.affines), size)
+            scores[batch.faces] = result[1]
+    kept = np.setdiff1d(np.arange(len(data)), np.setdiff1d(found, read))
     name = name or type(model).__name__
     return hold_against(name, data, points[kept], scores[kept], index=kept, norm=norm, bad=bad.found)
 
 
 def crop_rule(model: LandmarkModel, data: FaceData) -> CropRule:
-    """How a model is shown the faces of a data set: tight boxes by its own rule, others by theirs, in its pixel base."""
+    """How a model is shown faces: tight boxes by its own rule, others by the data set's, in the model's pixel base."""
     return model.crop if data.tight else replace(data.crop, pixel_base=model.crop.pixel_base)
 
 
@@ -134,48 +134,48 @@ def _evaluating(model: LandmarkModel) -> Iterator[None]:
 
 
 class _Batch(NamedTuple):
-    crops: npt.NDArray[np.uint8]
-    affines: Floats
-    index: list[int]
-    broken: list[int]
+    faces: list[int]
+    crops: list[Image]
+    affines: list[Floats]
 
 
-def _crops(
+def _batches(
     samples: Sequence[Sample],
-    index: Sequence[int],
+    faces: Sequence[int],
     rule: CropRule,
     size: int,
     batch_size: int,
     workers: int,
     bad: BadSamples,
 ) -> Iterator[_Batch]:
-    """Crops of the chosen samples, in order; those that could not be read are named instead."""
-    boxes = rule.apply(np.array([samples[i].box for i in index]).reshape(-1, 4))
+    """Crops of the chosen samples, in order; those that could not be read are not among them."""
+    boxes = rule.apply(np.array([samples[i].box for i in faces]).reshape(-1, 4))
     affines = rule.affine(boxes, size)
     pool = ThreadPoolExecutor(workers) if workers else None
     try:
-        for start in range(0, len(index), batch_size):
-            chosen, cut = index[start : start + batch_size], affines[start : start + batch_size]
-            jobs = ([samples[i] for i in chosen], cut, repeat(size))
-            crops = list(pool.map(_read, *jobs) if pool else map(_read, *jobs))
-            good = [i for i, crop in enumerate(crops) if not isinstance(crop, DataError)]
-            for crop, i in zip(crops, chosen, strict=True):
-                if isinstance(crop, DataError):
-                    with bad.guard(str(samples[i].image)):
-                        raise crop
-            read = np.stack([crops[i] for i in good]) if good else np.empty((0, size, size, 3), np.uint8)
-            broken = [i for i, crop in zip(chosen, crops, strict=True) if isinstance(crop, DataError)]
-            yield _Batch(read, cut[good], [chosen[i] for i in good], broken)
+        for start in range(0, len(faces), batch_size):
+            chosen, cut = faces[start : start + batch_size], affines[start : start + batch_size]
+            reads = [partial(_read, samples[i], affine, size) for i, affine in zip(chosen, cut, strict=True)]
+            results: list[Callable[[], Image]] = [*reads]
+            if pool:
+                results = [pool.submit(read).result for read in reads]
+            batch = _Batch([], [], [])
+            for i, affine, result in zip(chosen, cut, results, strict=True):
+                with bad.guard(str(samples[i].image)):
+                    batch.crops.append(result())
+                    batch.affines.append(affine)
+                    batch.faces.append(i)
+            yield batch
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
 
 
-def _read(sample: Sample, affine: Floats, size: int) -> Image | DataError:
+def _read(sample: Sample, affine: Floats, size: int) -> Image:
     try:
         return warp(sample.image.read(), affine, size)
     except ImageError as error:
-        return DataError(str(error))
+        raise DataError(str(error)) from None
 
 
 def _numbers(landmarks: Landmarks) -> tuple[Floats, Floats]:
@@ -184,7 +184,11 @@ def _numbers(landmarks: Landmarks) -> tuple[Floats, Floats]:
 
 
 def _averaged(
-    plain: tuple[Floats, Floats], mirrored: tuple[Floats, Floats], flip: npt.NDArray[np.int64], rule: CropRule, size: int
+    plain: tuple[Floats, Floats],
+    mirrored: tuple[Floats, Floats],
+    flip: npt.NDArray[np.int64],
+    rule: CropRule,
+    size: int,
 ) -> tuple[Floats, Floats]:
     """The means of the landmarks of crops and of their mirror images."""
     points, scores = mirrored[0][:, flip], mirrored[1][:, flip]
