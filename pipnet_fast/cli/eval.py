@@ -20,6 +20,7 @@ from pipnet_fast.evaluate import (
     Evaluation,
     detected_boxes,
     evaluate,
+    figures,
     read_predictions,
     write_predictions,
     write_summary,
@@ -91,6 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--threshold: expected percent above 0, got {arguments.threshold:g}")
     out = _folder(arguments.out)
     # What can be wrong is looked at before the first long computation.
+    if out:
+        figures.require_matplotlib()
     subjects = list(_subjects(arguments))
     settings = [_setting(subject, arguments.sweep) for subject in subjects] if arguments.sweep else None
     name, root = arguments.data
@@ -112,9 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
         _write(evaluations, data, out, arguments.threshold)
         if settings:
-            from pipnet_fast.evaluate.figures import draw_sweep
-
-            draw_sweep(plain, settings, arguments.sweep, out / "sweep.png")
+            figures.draw_sweep(plain, settings, arguments.sweep, out / "sweep.png")
         print(f"written to {out}")
     bad = {entry.where: entry.reason for evaluation in evaluations for entry in evaluation.bad}
     if bad:
@@ -212,13 +213,11 @@ def _table(evaluations: Sequence[Evaluation], threshold: float) -> str:
 
 
 def _write(evaluations: Sequence[Evaluation], data: FaceData, out: Path, threshold: float) -> None:
-    from pipnet_fast.evaluate.figures import draw_ced, draw_landmark_errors, draw_worst_faces
-
     for suffix in ("csv", "json"):
         write_summary(evaluations, out / f"summary.{suffix}", threshold)
     for evaluation in evaluations:
         name = evaluation.name.replace(", ", "_").replace(" ", "_")
         write_predictions(evaluation, out / f"{name}.predictions.csv")
-        draw_worst_faces(evaluation, data, out / f"{name}.worst.png")
-    draw_ced(evaluations, out / "ced.png", threshold)
-    draw_landmark_errors(evaluations, data.layout, out / "landmarks.png")
+        figures.draw_worst_faces(evaluation, data, out / f"{name}.worst.png")
+    figures.draw_ced(evaluations, out / "ced.png", threshold)
+    figures.draw_landmark_errors(evaluations, data.layout, out / "landmarks.png")

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import torch
 
+from pipnet_fast.evaluate import figures
 from pipnet_fast.layouts import layout_names, load_mean_shape
 from pipnet_fast.neighbors import Merge, NeighborTable, neighbor_table
 
@@ -43,9 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     table = neighbor_table(mean_shape, arguments.count, arguments.merge)
     print(_text(table))
     if arguments.out:
-        from pipnet_fast.evaluate.figures import draw_neighbors
-
-        draw_neighbors(mean_shape, table, Path(arguments.out), list(dict.fromkeys(shown)))
+        figures.draw_neighbors(mean_shape, table, Path(arguments.out), list(dict.fromkeys(shown)))
         print(f"written to {arguments.out}")
     return 0
 

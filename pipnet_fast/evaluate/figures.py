@@ -27,6 +27,14 @@ AROUND = CropRule(scale=1.5)
 TRUTH, PREDICTED = COLORS[0], COLORS[4]
 
 
+def require_matplotlib() -> None:
+    """Raise ImportError, saying what to install, where there is no matplotlib."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise ImportError("pictures need matplotlib: pip install 'pipnet_fast[train]'") from None
+
+
 def draw_ced(evaluations: Sequence[Evaluation], path: Path, threshold: float = THRESHOLD) -> None:
     """Cumulative error distributions up to ``threshold`` percent, one curve each."""
     figure, axes = _figure(6, 4.2)
@@ -167,11 +175,10 @@ def _on(points: npt.NDArray[np.float64], affine: npt.NDArray[np.float64]) -> lis
 
 def _figure(width: float, height: float, rows: int = 0, columns: int = 1) -> tuple[Any, Any]:
     """A figure and its axes, a flat array of them where rows are given; no display, and no state outside of it."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("pictures need matplotlib: pip install 'pipnet_fast[train]'") from None
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False).ravel() if rows else figure.subplots()
