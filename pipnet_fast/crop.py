@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
+# (2, 3), or (n, 2, 3) of as many faces: the first two columns turn and scale, the last one shifts.
+Affine = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
 
 PixelBase = Literal["continuous", "center"]
@@ -56,7 +58,7 @@ class CropRule:
         top = y0 - grow_y + height * self.top_shift
         return np.stack((x0 - grow_x, top, x1 + grow_x, y1 + grow_y), axis=1)
 
-    def affine(self, crop_boxes: Floats, size: int) -> npt.NDArray[np.float64]:
+    def affine(self, crop_boxes: Floats, size: int) -> Affine:
         """Matrices (n, 2, 3) from image px to px of crops of ``size``, both continuous."""
         x0, y0, x1, y1 = np.asarray(crop_boxes, dtype=np.float64).T
         scale_x, scale_y = size / (x1 - x0), size / (y1 - y0)
@@ -70,7 +72,12 @@ class CropRule:
             axis=1,
         )
 
-    def to_image(self, points_frac: Floats, affine: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+    def to_crop(self, points: Floats, affine: Affine, size: int) -> npt.NDArray[np.float64]:
+        """Fractions of crops that ``affine`` (n, 2, 3) cuts, of points (n, N, 2) in image px; NaN stays NaN."""
+        points_frac: npt.NDArray[np.float64] = (transform(affine, points) - self._half_pixel) / size
+        return points_frac
+
+    def to_image(self, points_frac: Floats, affine: Affine, size: int) -> npt.NDArray[np.float64]:
         """Points (n, N, 2) in image px from fractions of crops that were cut with ``affine`` (n, 2, 3)."""
         crop_px = np.asarray(points_frac, dtype=np.float64) * size + self._half_pixel
         inverse = np.linalg.inv(affine[:, :, :2])
@@ -88,33 +95,81 @@ def tight_boxes(landmarks: Floats) -> npt.NDArray[np.float64]:
     return np.concatenate((landmarks.min(axis=1), landmarks.max(axis=1)), axis=1)
 
 
-def warp(image: Image, affine: Floats, size: int) -> Image:
-    """Cut a crop (size, size, c) out of an image (h, w, c) by a matrix (2, 3) without rotation; black outside.
+def transform(affine: Affine, points: Floats) -> npt.NDArray[np.float64]:
+    """Points (..., N, 2) mapped by matrices (..., 2, 3)."""
+    mapped: npt.NDArray[np.float64] = points @ affine[..., :2].swapaxes(-1, -2) + affine[..., None, :, 2]
+    return mapped
+
+
+def compose(outer: Affine, inner: Affine) -> Affine:
+    """The matrix (2, 3) that maps by ``inner`` first and by ``outer`` then."""
+    return np.hstack((outer[:, :2] @ inner[:, :2], transform(outer, inner[None, :, 2]).T))
+
+
+def about_center(size: int, *, shift_px: Floats, flip: bool, rotation_deg: float, scale: float) -> Affine:
+    """Matrix (2, 3) from px of a crop of ``size`` to px of the same crop: shifted, mirrored, turned, enlarged.
+
+    Args:
+        size: side of the crop in px.
+        shift_px: (2,) x and y, added first.
+        flip: whether left and right change places.
+        rotation_deg: about the crop's center, counterclockwise as one sees it.
+        scale: about the crop's center, above 1 shows a smaller part, larger.
+    """
+    cosine, sine = scale * np.cos(np.deg2rad(rotation_deg)), scale * np.sin(np.deg2rad(rotation_deg))
+    linear = np.array([[cosine, sine], [-sine, cosine]]) @ np.diag([-1.0 if flip else 1.0, 1.0])
+    center = np.full(2, size / 2)
+    return np.column_stack((linear, linear @ (shift_px - center) + center))
+
+
+def warp(image: Image, affine: Affine, size: int) -> Image:
+    """Cut a crop (size, size, c) out of an image (h, w, c) by a matrix (2, 3), image px to crop px; black outside.
 
     Bilinear. Where the crop shrinks the image to less than half, the image is averaged down first, so that
     large faces do not alias.
     """
-    height, width = image.shape[:2]
-    scale = np.array([affine[0, 0], affine[1, 1]])
-    offset = np.asarray(affine)[:, 2]
-    # Only the part that the crop shows, with a margin for the interpolation.
-    low = np.floor((0 - offset) / scale).clip(-1e9, 1e9).astype(np.int64) - 2
-    high = np.ceil((size - offset) / scale).clip(-1e9, 1e9).astype(np.int64) + 2
-    x0, y0 = low.clip(0, [width, height])
-    x1, y1 = high.clip(0, [width, height])
-    if x1 <= x0 or y1 <= y0:
+    part, affine = cut_part(image, affine, size)
+    if not part.size:
         return np.zeros((size, size, *image.shape[2:]), dtype=np.uint8)
-    part = image[y0:y1, x0:x1]
-    offset = offset + scale * (x0, y0)
-
-    shrink = np.maximum(1.0, np.floor(1 / scale))
-    if (shrink > 1).any():
-        target = np.maximum(1, np.ceil((part.shape[1], part.shape[0]) / shrink)).astype(int)
-        scale = scale * (part.shape[1], part.shape[0]) / target
-        smaller = cv2.resize(part, (int(target[0]), int(target[1])), interpolation=cv2.INTER_AREA)
-        part = smaller.astype(np.uint8, copy=False)
-    # Continuous to OpenCV's pixel centers: c = s * p + o becomes c' = s * p' + o + (s - 1) / 2.
-    matrix = np.array([[scale[0], 0, offset[0] + (scale[0] - 1) / 2], [0, scale[1], offset[1] + (scale[1] - 1) / 2]])
+    # Continuous to OpenCV's pixel centers: c = M p + o becomes c' = M p' + o + (M (1, 1) - (1, 1)) / 2.
+    matrix = affine.copy()
+    matrix[:, 2] += (affine[:, :2].sum(axis=1) - 1) / 2
     crop = cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     # OpenCV drops a channel axis of 1.
     return crop.astype(np.uint8, copy=False).reshape(size, size, *image.shape[2:])
+
+
+def cut_part(image: Image, affine: Affine, size: int, *, reach: float = 0.0, zoom: float = 1.0) -> tuple[Image, Affine]:
+    """What crops near one crop need of an image: a part of it, averaged down where all of them shrink it by half.
+
+    Args:
+        image: (h, w, c).
+        affine: (2, 3), image px to px of the one crop.
+        size: side of the crops in px.
+        reach: how far the others show more than the one on each side, in fractions of the side.
+        zoom: how much larger, 1 or more, they may show the image.
+
+    Returns:
+        The part, empty where nothing of the image is shown, perhaps a view of the image; and the matrix (2, 3) from
+        its px to px of the one crop.
+    """
+    # A pixel's extent in the crop along the image's axes, and the rotation that is left; a mirror is one, too.
+    scale = np.hypot(*affine[:, :2])
+    low, high = -reach * size, (1 + reach) * size
+    corners = np.array([[low, low], [high, low], [low, high], [high, high]]) - affine[:, 2]
+    corners = corners @ np.linalg.inv(affine[:, :2] / scale).T / scale
+    # With a margin for the interpolation.
+    limit = image.shape[1::-1]
+    x0, y0 = (np.floor(corners.min(axis=0)).clip(-1e9, 1e9).astype(np.int64) - 2).clip(0, limit)
+    x1, y1 = (np.ceil(corners.max(axis=0)).clip(-1e9, 1e9).astype(np.int64) + 2).clip(0, limit)
+    part = image[y0:y1, x0:x1]
+    linear, offset = affine[:, :2], affine[:, 2] + affine[:, :2] @ (x0, y0)
+
+    shrink = np.maximum(1.0, np.floor(1 / (scale * zoom)))
+    if part.size and (shrink > 1).any():
+        sides = np.array(part.shape[1::-1])
+        target = np.maximum(1, np.ceil(sides / shrink)).astype(int)
+        linear = linear * sides / target
+        smaller = cv2.resize(part, (int(target[0]), int(target[1])), interpolation=cv2.INTER_AREA)
+        part = smaller.astype(np.uint8, copy=False)
+    return part, np.column_stack((linear, offset))
