@@ -59,6 +59,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaceData:
     def open_data(name: str, root: str, split: str, *, skip_bad: bool, **options: Any) -> FaceData:
         if options.get("boxes", "given") != "given":
             raise ValueError(f"open_data: {name}: boxes: expected 'given', got {options['boxes']!r}")
+        if options.get("scale", 1.5) != 1.5:
+            raise ValueError(f"open_data: {name}: scale: expected 1.5, got {options['scale']!r}")
         if split != "test":
             raise DataError(f"{root}: no split {split}")
         return faces
@@ -166,6 +168,9 @@ USAGE = [
     pytest.param("box {data}", "one of 5 landmarks", id="another N"),
     pytest.param("{net} {data} --split dev", "no split dev", id="split"),
     pytest.param("{net} {data} --boxes big", "got 'big'", id="boxes"),
+    pytest.param("{net} {data} --option boxes=big", "got 'big'", id="option, a word"),
+    pytest.param("{net} {data} --option scale=2.5", "got 2.5", id="option, a number"),
+    pytest.param("{net} {data} --option scale", "--option: expected KEY=VALUE, got 'scale'", id="option, no value"),
     pytest.param("{net} {data} --norm eyes", "invalid choice: 'eyes'", id="norm"),
     pytest.param("{net} {data} --threshold 0", "--threshold: expected", id="threshold"),
     pytest.param("{net} {data} --detector none", "got 'none'", id="detector"),

@@ -1,6 +1,7 @@
 """``pipnet-fast eval``: how good models and files of predictions are on labelled faces."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -71,6 +72,9 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "--threshold", type=float, default=THRESHOLD, metavar="PERCENT", help="of failure rate and AUC (default: 10)"
     )
     parser.add_argument("--boxes", metavar="KIND", help="which of the data set's boxes, where it has several")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the data set's reader, as layout=300w68"
+    )
     parser.add_argument("--detector", metavar="NAME", help="crop by what a detector finds: haar or yunet:PATH")
     parser.add_argument("--flip-average", action="store_true", help="also average with the mirrored crop, apart")
     parser.add_argument("--sweep", metavar="KEY", help="with --out: NME against num_neighbors, stride, ... (sweep.png)")
@@ -97,8 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     subjects = list(_subjects(arguments))
     settings = [_setting(subject, arguments.sweep) for subject in subjects] if arguments.sweep else None
     name, root = arguments.data
-    options = {"boxes": arguments.boxes} if arguments.boxes else {}
-    data = open_data(name, root, arguments.split, skip_bad=arguments.skip_bad, **options)
+    data = open_data(name, root, arguments.split, skip_bad=arguments.skip_bad, **_options(arguments))
     detector = create_detector(arguments.detector)
     boxes = None if detector is None else detected_boxes(data, detector)
     plain, averaged = [], []
@@ -121,6 +124,20 @@ def run(arguments: argparse.Namespace) -> int:
     if bad:
         print(f"{len(bad)} face(s) were left out:", *bad.values(), sep="\n  ", file=sys.stderr)
     return 1 if bad else 0
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Of the reader; numbers, lists and the like are written as JSON, words as they are."""
+    options: dict[str, Any] = {"boxes": arguments.boxes} if arguments.boxes else {}
+    for option in arguments.option:
+        key, equals, text = option.partition("=")
+        if not (key.isidentifier() and equals):
+            raise ValueError(f"--option: expected KEY=VALUE, got {option!r}")
+        try:
+            options[key] = json.loads(text)
+        except json.JSONDecodeError:
+            options[key] = text
+    return options
 
 
 def _folder(out: str | None) -> Path | None:

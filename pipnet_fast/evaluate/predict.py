@@ -1,25 +1,23 @@
 """Predictions of a model for the faces of a data set, in pixels of their images."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipnet_fast.crop import CropRule, Image, warp
-from pipnet_fast.data.errors import BadSamples, DataError
-from pipnet_fast.data.samples import FaceData, Norm, Sample
+from pipnet_fast.crop import CropRule
+from pipnet_fast.data.loader import CropLoader
+from pipnet_fast.data.samples import BadSample, FaceData, Norm
 from pipnet_fast.evaluate.evaluation import Evaluation, hold_against
 from pipnet_fast.models import PIPNet
 from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.ops import Landmarks, decode
-from pipnet_fast.pipeline.images import ImageError, normalize
+from pipnet_fast.pipeline.images import normalize
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,7 +46,7 @@ def evaluate(
         model: a model of this package, in any mode; it comes back in it.
         data: the faces; those without labels have no part in the measures.
         batch_size: crops in one forward pass.
-        workers: threads that read images; 0 reads them in turn.
+        workers: processes that read ahead; 0 to read in this one.
         norm: what errors are divided by; by default as the data set has it.
         flip_average: average the landmarks of each crop and of its mirror image, at twice the time.
         run: what runs the model, such as ``compile(model)``; by default ``model.predict`` on the model's device, the
@@ -69,32 +67,39 @@ def evaluate(
             f"evaluate: model: expected one of {data.layout.num_landmarks} landmarks for {data.name}, got one of "
             f"{model.config.num_landmarks}"
         )
-    if batch_size < 1 or workers < 0:
-        raise ValueError(
-            f"evaluate: expected batch_size >= 1 and workers >= 0, got batch_size={batch_size}, workers={workers}"
-        )
     shown = data if boxes is None else _with_boxes(data, boxes)
     rule, size = crop_rule(model, shown), model.config.input_size
     found = [i for i, sample in enumerate(shown.samples) if np.isfinite(sample.box).all()]
     points = np.full((len(data), data.layout.num_landmarks, 2), np.nan)
     scores = np.full(points.shape[:2], np.nan)
-    bad = BadSamples(skip_bad)
-    read: list[int] = []
-    with torch.no_grad(), _evaluating(model):
-        run = run or _predict(model)
-        for batch in _batches(shown.samples, found, rule, size, batch_size, workers, bad):
-            read += batch.faces
-            if not batch.faces:
-                continue
-            crops = torch.from_numpy(np.stack(batch.crops))
-            result = _numbers(run(crops))
-            if flip_average:
-                result = _averaged(result, _numbers(run(crops.flip(2))), data.layout.flip, rule, size)
-            points[batch.faces] = rule.to_image(result[0], np.stack(batch.affines), size)
-            scores[batch.faces] = result[1]
-    kept = np.setdiff1d(np.arange(len(data)), np.setdiff1d(found, read))
+    bad: list[BadSample] = []
+    kept = np.arange(len(data))
+    if found:
+        loader = CropLoader(
+            # The faces that a detector missed are not even read.
+            replace(shown, samples=[shown.samples[i] for i in found]),
+            rule,
+            size,
+            batch_size,
+            augmentation=None,
+            shuffle=False,
+            workers=workers,
+            skip_bad=skip_bad,
+        )
+        read: list[int] = []
+        with torch.no_grad(), _evaluating(model):
+            run = run or _predict(model)
+            for batch in loader:
+                result = _numbers(run(batch.crops))
+                if flip_average:
+                    result = _averaged(result, _numbers(run(batch.crops.flip(2))), data.layout.flip, rule, size)
+                faces = [found[i] for i in batch.index.tolist()]
+                points[faces] = rule.to_image(result[0], loader.affines(batch.index), size)
+                scores[faces] = result[1]
+                read += faces
+        bad, kept = loader.bad, np.setdiff1d(kept, np.setdiff1d(found, read))
     name = name or type(model).__name__
-    return hold_against(name, data, points[kept], scores[kept], index=kept, norm=norm, bad=bad.found)
+    return hold_against(name, data, points[kept], scores[kept], index=kept, norm=norm, bad=bad)
 
 
 def crop_rule(model: LandmarkModel, data: FaceData) -> CropRule:
@@ -131,51 +136,6 @@ def _evaluating(model: LandmarkModel) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-class _Batch(NamedTuple):
-    faces: list[int]
-    crops: list[Image]
-    affines: list[Floats]
-
-
-def _batches(
-    samples: Sequence[Sample],
-    faces: Sequence[int],
-    rule: CropRule,
-    size: int,
-    batch_size: int,
-    workers: int,
-    bad: BadSamples,
-) -> Iterator[_Batch]:
-    """Crops of the chosen samples, in order; those that could not be read are not among them."""
-    boxes = rule.apply(np.array([samples[i].box for i in faces]).reshape(-1, 4))
-    affines = rule.affine(boxes, size)
-    pool = ThreadPoolExecutor(workers) if workers else None
-    try:
-        for start in range(0, len(faces), batch_size):
-            chosen, cut = faces[start : start + batch_size], affines[start : start + batch_size]
-            reads = [partial(_read, samples[i], affine, size) for i, affine in zip(chosen, cut, strict=True)]
-            results: list[Callable[[], Image]] = [*reads]
-            if pool:
-                results = [pool.submit(read).result for read in reads]
-            batch = _Batch([], [], [])
-            for i, affine, result in zip(chosen, cut, results, strict=True):
-                with bad.guard(str(samples[i].image)):
-                    batch.crops.append(result())
-                    batch.affines.append(affine)
-                    batch.faces.append(i)
-            yield batch
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
-
-
-def _read(sample: Sample, affine: Floats, size: int) -> Image:
-    try:
-        return warp(sample.image.read(), affine, size)
-    except ImageError as error:
-        raise DataError(str(error)) from None
 
 
 def _numbers(landmarks: Landmarks) -> tuple[Floats, Floats]:
