@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from bench import accuracy, detector_boxes, e2e, floor, fps, head, params, throughput, train
+from bench import accuracy, detector_boxes, e2e, floor, fps, head, merge, params, throughput, train
 from bench.record import Record, write
 
 CASES = {
@@ -16,6 +16,7 @@ CASES = {
     "train": train,
     "accuracy": accuracy,
     "detector_boxes": detector_boxes,
+    "merge": merge,
 }
 
 
