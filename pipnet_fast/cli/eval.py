@@ -85,7 +85,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: cpu)")
     parser.add_argument("--engine", default="torch", help="auto or one of those that `pipnet-fast info` lists")
     parser.add_argument("--batch-size", type=int, default=32, metavar="B")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="that read images (default: 2)")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
     parser.add_argument("--out", metavar="DIR", help="folder for the results, made if need be")
     parser.set_defaults(run=run)
 
