@@ -2,10 +2,13 @@
 
 import os
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from threading import Lock
+from typing import Any, Protocol
 
 from pipnet_fast.crop import Image
-from pipnet_fast.pipeline.images import read_rgb
+from pipnet_fast.data._optional import import_optional
+from pipnet_fast.pipeline.images import MAX_PIXELS, ImageError, as_rgb, read_rgb
 
 
 class ImageSource(Protocol):
@@ -35,3 +38,65 @@ class ImageFile:
     def __str__(self) -> str:
         """The path."""
         return os.fspath(self.path)
+
+
+@dataclass(frozen=True)
+class HDF5Image:
+    """A cell of a MATLAB v7.3 file: (h, w, 3) RGB or (h, w) gray, which HDF5 has with its axes in reverse.
+
+    The file stays open in every process that reads from it.
+
+    Attributes:
+        path: the file.
+        variable: the cell array.
+        index: the cell, from 0.
+    """
+
+    path: str | os.PathLike[str]
+    variable: str
+    index: int
+
+    def read(self) -> Image:
+        """See ``ImageSource``.
+
+        Raises:
+            ImportError: h5py is missing.
+        """
+        try:
+            with _hdf5_lock:
+                pixels = self._read_cell()
+        except (ImageError, ImportError):
+            raise
+        except Exception as error:  # h5py has no error of its own, a damaged file can raise nearly any
+            raise ImageError(f"{self}: {error}") from None
+        return as_rgb(pixels, "rgb")
+
+    def __str__(self) -> str:
+        """File and cell, in MATLAB's notation."""
+        return f"{os.fspath(self.path)}: {self.variable}{{{self.index + 1}}}"
+
+    def _read_cell(self) -> Any:
+        file = _open_hdf5(os.fspath(self.path), os.getpid())
+        cells = file[self.variable]
+        cell = file[cells[(0, self.index) if cells.shape[0] == 1 else (self.index, 0)]]
+        shape, kind = cell.shape[::-1], cell.dtype  # before anything of that size is allocated
+        if kind != "uint8" or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
+            raise ImageError(f"{self}: expected an image (h, w, 3) or (h, w) of uint8, got {kind} {shape}")
+        if not 1 <= shape[0] * shape[1] <= MAX_PIXELS:
+            raise ImageError(f"{self}: expected 1 to {MAX_PIXELS} pixels, got {shape[0]} x {shape[1]}")
+        return cell[...].T
+
+
+# A process that is forked while another thread reads would inherit HDF5 in the midst of it, so forking waits.
+_hdf5_lock = Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_hdf5_lock.acquire, after_in_parent=_hdf5_lock.release, after_in_child=_hdf5_lock.release
+    )
+
+
+@lru_cache(maxsize=8)
+def _open_hdf5(path: str, process: int) -> Any:
+    """An open file of this process: one from before a fork is not used again."""
+    # Without a lock on the file, which network file systems and read-only ones refuse.
+    return import_optional("h5py", f"{path}: reading its images").File(path, "r", locking=False)
