@@ -76,7 +76,7 @@ class HDF5Image:
         return f"{os.fspath(self.path)}: {self.variable}{{{self.index + 1}}}"
 
     def _read_cell(self) -> Any:
-        file = _open_hdf5(os.fspath(self.path), os.getpid())
+        file = _open_hdf5(os.fspath(self.path))
         cells = file[self.variable]
         cell = file[cells[(0, self.index) if cells.shape[0] == 1 else (self.index, 0)]]
         shape, kind = cell.shape[::-1], cell.dtype  # before anything of that size is allocated
@@ -96,7 +96,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @lru_cache(maxsize=8)
-def _open_hdf5(path: str, process: int) -> Any:
-    """An open file of this process: one from before a fork is not used again."""
+def _open_hdf5(path: str) -> Any:
+    """An open file. A forked process can go on with it: HDF5 reads at given positions, not from a common one."""
     # Without a lock on the file, which network file systems and read-only ones refuse.
     return import_optional("h5py", f"{path}: reading its images").File(path, "r", locking=False)
