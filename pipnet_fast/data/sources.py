@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from threading import Lock
 from typing import Any, Protocol
 
 from pipnet_fast.crop import Image
@@ -63,8 +62,7 @@ class HDF5Image:
             ImportError: h5py is missing.
         """
         try:
-            with _hdf5_lock:
-                pixels = self._read_cell()
+            pixels = self._read_cell()
         except (ImageError, ImportError):
             raise
         except Exception as error:  # h5py has no error of its own, a damaged file can raise nearly any
@@ -87,16 +85,8 @@ class HDF5Image:
         return cell[...].T
 
 
-# A process that is forked while another thread reads would inherit HDF5 in the midst of it, so forking waits.
-_hdf5_lock = Lock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_hdf5_lock.acquire, after_in_parent=_hdf5_lock.release, after_in_child=_hdf5_lock.release
-    )
-
-
 @lru_cache(maxsize=8)
 def _open_hdf5(path: str) -> Any:
-    """An open file. A forked process can go on with it: HDF5 reads at given positions, not from a common one."""
+    """An open file. A forked process can go on with it: HDF5 reads at given positions, h5py forks between two calls."""
     # Without a lock on the file, which network file systems and read-only ones refuse.
     return import_optional("h5py", f"{path}: reading its images").File(path, "r", locking=False)
