@@ -103,12 +103,12 @@ def _given_boxes(root: Path, name: str, kind: str) -> dict[str, Any]:
         raise ImportError(f"300w: boxes={kind!r} needs SciPy: pip install 'pipnet_fast[train]'") from None
 
     path = find_folder(root, "Bounding Boxes", "Bounding_Boxes") / f"bounding_boxes_{name.replace('/', '_')}.mat"
+    if not path.is_file():
+        raise DataError(f"{path}: expected the boxes of {name}, found no such file")
     try:
         cells = loadmat(path)["bounding_boxes"].ravel()
         entries = [cell[0, 0] for cell in cells]
         return {str(entry["imgName"].item()).replace(" ", ""): entry[f"bb_{kind}"] for entry in entries}
-    except FileNotFoundError:
-        raise DataError(f"{path}: No such file or directory") from None
     except Exception as error:  # what SciPy raises for a damaged file is whatever broke first
         raise DataError(
             f"{path}: expected a MAT file with a cell bounding_boxes of imgName and bb_{kind}: {error!r}"
