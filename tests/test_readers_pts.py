@@ -103,8 +103,7 @@ PIECES = st.sampled_from(
 def test_any_content_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     try:
         points = read_pts(written(tmp_path, content), (1, 2, 3))
-    except DataError as error:
-        assert "a.pts" in str(error)
-    else:
-        assert points.shape in [(1, 2), (2, 2), (3, 2)]
-        assert np.isfinite(points).all()
+    except DataError:
+        return
+    assert points.shape in [(1, 2), (2, 2), (3, 2)]
+    assert np.isfinite(points).all()
