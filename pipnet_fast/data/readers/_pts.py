@@ -13,7 +13,7 @@ from reprlib import repr as shortened
 import numpy as np
 
 from pipnet_fast.data.errors import DataError
-from pipnet_fast.data.readers._files import as_floats, read_lines
+from pipnet_fast.data.readers._files import MAX_COORDINATE, as_floats, read_lines
 from pipnet_fast.data.samples import Points
 
 # 68 points with 17 digits a number are 3 kB.
@@ -42,15 +42,27 @@ def read_pts(path: Path, counts: Collection[int] = (68,)) -> Points:
 
     stated = _stated_count(path, lines[:opening], counts)
     rows = [lines[opening].lstrip()[1:], *lines[opening + 1 : closing], lines[closing].rpartition("}")[0]]
-    values: list[float] = []
-    for number, row in enumerate(rows, start=opening + 1):
+    try:
+        points = np.array(" ".join(rows).split(), dtype=np.float64)
+    except ValueError:
+        points = np.empty(0)
+    if len(points) != 2 * stated or not (np.abs(points) <= MAX_COORDINATE).all():
+        raise _what_is_wrong(path, rows, opening + 1, stated)
+    return points.reshape(-1, 2) - 0.5
+
+
+def _what_is_wrong(path: Path, rows: list[str], first: int, stated: int) -> DataError:
+    """Looks at points line by line, for which a sound file need not wait; ``first`` is the number of the first."""
+    found = 0
+    for number, row in enumerate(rows, start=first):
         tokens = row.split()
         if len(tokens) not in (0, 2):
-            raise DataError(f"{path}, line {number}: expected x and y, got {shortened(row.strip())}")
-        values += as_floats(tokens, f"{path}, line {number}")
-    if len(values) != 2 * stated:
-        raise DataError(f"{path}, line {closing + 1}: expected {stated} points before }}, got {len(values) // 2}")
-    return np.array(values).reshape(-1, 2) - 0.5
+            return DataError(f"{path}, line {number}: expected x and y, got {shortened(row.strip())}")
+        try:
+            found += len(as_floats(tokens, f"{path}, line {number}")) // 2
+        except DataError as error:
+            return error
+    return DataError(f"{path}, line {first + len(rows) - 1}: expected {stated} points before }}, got {found}")
 
 
 def _stated_count(path: Path, header: list[str], counts: Collection[int]) -> int:
