@@ -94,7 +94,7 @@ def test_bad_faces_of_cofw_are_left_out_and_listed(tmp_path: Path) -> None:
 
 
 def test_cofw_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected COFW_test_color\.mat or COFW_test\.mat or .*found nothing"):
+    with pytest.raises(DataError, match=r"expected a file 'COFW_test_color\.mat' or 'COFW_test\.mat' or .*found none"):
         open_data("cofw", tmp_path, "test")
 
 
@@ -309,9 +309,13 @@ def test_predictions_are_put_into_the_order_of_their_numbers(tmp_path: Path) -> 
         pytest.param(lambda lines: [*lines[:4], "1", *lines[5:]], "line 5: .* 1..2 .* got 1", id="a face twice"),
         pytest.param(lambda lines: ["3", *lines[1:]], "line 1: expected a number of 1..2 .* got 3", id="number 3 of 2"),
         pytest.param(lambda lines: ["1.5", *lines[1:]], "line 1: .* got 1.5", id="number 1.5"),
-        pytest.param(lambda lines: ["1", "2 3", *lines[2:]], "line 2: expected 68 finite numbers", id="two x"),
-        pytest.param(lambda lines: [*lines[:2], "nan " * 68, *lines[3:]], "line 3: expected 68 finite", id="nan"),
-        pytest.param(lambda lines: ["a.jpg", *lines[1:]], "line 1: expected 1 numbers: .*'a.jpg'", id="a name"),
+        pytest.param(lambda lines: ["1", "2 3", *lines[2:]], "line 2: expected 68 numbers, got 2", id="two x"),
+        pytest.param(
+            lambda lines: [*lines[:2], "nan " * 68, *lines[3:]],
+            "line 3: expected a number within .* got 'nan'",
+            id="nan",
+        ),
+        pytest.param(lambda lines: ["a.jpg", *lines[1:]], "line 1: expected a number, got 'a.jpg'", id="a name"),
     ],
 )
 def test_predictions_that_are_none(change: Any, message: str, tmp_path: Path) -> None:

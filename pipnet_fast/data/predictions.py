@@ -7,7 +7,7 @@ import numpy as np
 
 from pipnet_fast.data.errors import DataError
 from pipnet_fast.data.readers._checks import ONE_BASED
-from pipnet_fast.data.readers._files import read_lines
+from pipnet_fast.data.readers._files import as_floats, read_lines
 from pipnet_fast.data.samples import Points
 
 
@@ -40,10 +40,7 @@ def read_cofw68_predictions(path: str | os.PathLike[str]) -> Points:
 
 
 def _numbers(line: str, count: int, where: str) -> Points:
-    try:
-        values = np.array([float(word) for word in line.split()])
-    except ValueError as error:
-        raise DataError(f"{where}: expected {count} numbers: {error}") from None
-    if len(values) != count or not np.isfinite(values).all():
-        raise DataError(f"{where}: expected {count} finite numbers, got {line.strip()[:60]!r}")
-    return values
+    words = line.split()
+    if len(words) != count:
+        raise DataError(f"{where}: expected {count} numbers, got {len(words)}")
+    return np.array(as_floats(words, where))

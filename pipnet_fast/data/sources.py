@@ -1,9 +1,13 @@
 """Where an image comes from: a file, a frame of a video, an entry of an HDF5 file."""
 
 import os
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
+
+import cv2
+import numpy as np
 
 from pipnet_fast.crop import Image
 from pipnet_fast.data._optional import import_optional
@@ -37,6 +41,98 @@ class ImageFile:
     def __str__(self) -> str:
         """The path."""
         return os.fspath(self.path)
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """A frame of a video. Reading frames in order is fast; going back in one seeks, which decodes from its last key.
+
+    Attributes:
+        path: the video.
+        number: of the frame, counted from 1 in the order of decoding, as ffmpeg numbers the images it extracts.
+    """
+
+    path: str | os.PathLike[str]
+    number: int
+
+    def read(self) -> Image:
+        """See ``ImageSource``. The video stays open for the next frame, once for every process and thread."""
+        if self.number < 1:
+            raise ImageError(f"{self}: expected frames counted from 1")
+        try:
+            return _open_video(os.fspath(self.path)).frame(self.number)
+        except (ImageError, cv2.error) as error:
+            _opened.videos.pop(os.getpid(), None)
+            reason = error.err if isinstance(error, cv2.error) else error
+            raise ImageError(f"{self}: {reason}") from None
+
+    def __str__(self) -> str:
+        """The path and the frame's number."""
+        return f"{os.fspath(self.path)}, frame {self.number}"
+
+
+class _Video:
+    """An opened video, and where it stands."""
+
+    # Decoding so many frames takes about as long as a seek, after which it decodes from the last key frame.
+    MAX_SKIP = 100
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        if not os.path.isfile(path):  # OpenCV only prints a warning
+            raise ImageError("no such file")
+        self._open()
+
+    def frame(self, number: int) -> Image:
+        """RGB (h, w, 3) of frame ``number``."""
+        if not 0 <= number - self._next <= self.MAX_SKIP:
+            self._seek(number)
+        for _ in range(self._next, number):
+            self._grab()
+        self._grab()
+        success, image = self._capture.retrieve()
+        if not success or image is None or image.ndim != 3:
+            raise ImageError("the video is damaged here")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+    def _open(self) -> None:
+        self._capture = cv2.VideoCapture(self.path)
+        self._next = 1
+        if not self._capture.isOpened():
+            raise ImageError("not a video that OpenCV can read")
+
+    def _grab(self) -> None:
+        if not self._capture.grab():
+            raise ImageError(f"the video ends after frame {self._next - 1}")
+        self._next += 1
+
+    def _seek(self, number: int) -> None:
+        self._capture.set(cv2.CAP_PROP_POS_FRAMES, number - 1)
+        if round(self._capture.get(cv2.CAP_PROP_POS_FRAMES)) == number - 1:
+            self._next = number
+        else:  # not every format can be sought in: count from the start
+            self._open()
+
+
+class _Opened(threading.local):
+    """The video that this thread reads, by process.
+
+    A forked process sees its parent's, whose file position it shares and whose decoding threads it lacks: it may
+    neither read nor close it.
+    """
+
+    def __init__(self) -> None:
+        self.videos: dict[int, _Video] = {}
+
+
+_opened = _Opened()
+
+
+def _open_video(path: str) -> _Video:
+    video = _opened.videos.get(os.getpid())
+    if video is None or video.path != path:
+        video = _opened.videos[os.getpid()] = _Video(path)
+    return video
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipnet_fast.data.errors import DataError
-from pipnet_fast.data.samples import Points, Sample
+from pipnet_fast.data.readers._files import MAX_COORDINATE, check_box
+from pipnet_fast.data.samples import Sample
 from pipnet_fast.data.sources import ImageSource
 
 # A coordinate counts pixels from their centers: the first one's is 1 in MATLAB, 0 elsewhere. Continuous, it is 0.5.
@@ -32,8 +33,8 @@ def numbers(value: Any, shape: Sequence[int | None], where: str) -> npt.NDArray[
 
 def make_sample(
     image: ImageSource,
-    landmarks: npt.NDArray[np.floating[Any]] | None,
-    box: npt.NDArray[np.floating[Any]],
+    landmarks: npt.NDArray[np.float64] | None,
+    box: npt.NDArray[np.float64],
     base: float,
     where: str,
     subsets: tuple[str, ...] = (),
@@ -41,25 +42,23 @@ def make_sample(
     """A face of coordinates as the data set has them: landmarks (N, 2) or None, box (4,) as x0, y0, x1, y1.
 
     Args:
+        image: where the picture is.
+        landmarks: see above.
+        box: see above.
         base: what makes the coordinates continuous, ``ONE_BASED`` or ``ZERO_BASED``.
         where: file and line or variable, for messages.
+        subsets: of the sample.
 
     Raises:
-        DataError: a coordinate that is not finite, or a box without area.
+        DataError: a coordinate that is not finite or beyond ``MAX_COORDINATE``, or a box without area.
     """
-    points: Points | None = None
-    if landmarks is not None:
-        points = np.asarray(landmarks, dtype=np.float64) + base
-        if not np.isfinite(points).all():
-            bad = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
-            raise DataError(f"{where}: expected finite coordinates, got {landmarks[bad].tolist()} at landmark {bad}")
-    corners = np.asarray(box, dtype=np.float64) + base
-    if not (np.isfinite(corners).all() and (corners[2:] > corners[:2]).all()):
-        raise DataError(f"{where}: expected a box x0 < x1, y0 < y1, got x0 y0 x1 y1 = {np.asarray(box).tolist()}")
-    return Sample(image, points, corners, subsets)
+    if landmarks is not None and not (abs(landmarks) <= MAX_COORDINATE).all():
+        bad = int(np.flatnonzero(~(abs(landmarks) <= MAX_COORDINATE).all(axis=1))[0])
+        wanted = f"numbers within +-{MAX_COORDINATE:.0f}"
+        raise DataError(f"{where}: expected {wanted}, got {landmarks[bad].tolist()} at landmark {bad}")
+    return Sample(image, None if landmarks is None else landmarks + base, check_box(box + base, where), subsets)
 
 
-def corners_of(xywh: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+def corners_of(xywh: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Boxes (n, 4) of x, y, width, height as first and last pixel x0, y0, x1, y1, as the official code has them."""
-    xywh = np.asarray(xywh, dtype=np.float64)
     return np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:] - 1), axis=1)

@@ -118,7 +118,7 @@ class _Parser:
     def _stored(self, kind: int, content: memoryview) -> npt.NDArray[Any]:
         if kind not in _STORED_NUMBERS:
             raise ValueError(f"numbers stored as type {kind}")
-        return np.frombuffer(content, np.dtype(_STORED_NUMBERS[kind]).newbyteorder(self._order))
+        return np.frombuffer(content, self._order + _STORED_NUMBERS[kind])
 
     def _array(
         self, kind: int, shape: tuple[int, ...], parts: Iterator[tuple[int, memoryview]], size: int, depth: int

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data.errors import BadSamples, DataError
 from pipnet_fast.data.readers._checks import ONE_BASED, corners_of, make_sample
-from pipnet_fast.data.readers._files import find
+from pipnet_fast.data.readers._files import find_file
 from pipnet_fast.data.readers._mat73 import open_mat73
 from pipnet_fast.data.samples import FaceData, Sample
 from pipnet_fast.data.sources import HDF5Image
@@ -57,7 +57,7 @@ def open_cofw(root: Path, split: str) -> Cofw:
         ImportError: h5py is missing.
     """
     gray = f"COFW_{split}.mat"
-    path = find(root, f"COFW_{split}_color.mat", gray, f"common/xpburgos/behavior/code/pose/{gray}")
+    path = find_file(root, f"COFW_{split}_color.mat", gray, f"common/xpburgos/behavior/code/pose/{gray}")
     suffix = _SUFFIX[split]
     cells = f"Is{suffix}"
     with open_mat73(path) as file:

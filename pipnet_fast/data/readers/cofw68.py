@@ -3,12 +3,10 @@
 import os
 from pathlib import Path
 
-import numpy as np
-
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data.errors import BadSamples, DataError
 from pipnet_fast.data.readers._checks import ONE_BASED, corners_of, make_sample, numbers
-from pipnet_fast.data.readers._files import find
+from pipnet_fast.data.readers._files import find_file, find_folder
 from pipnet_fast.data.readers._mat5 import read_mat5
 from pipnet_fast.data.readers.cofw import open_cofw
 from pipnet_fast.data.samples import FaceData, Points, Sample
@@ -37,7 +35,7 @@ def read(root: Path, split: str, bad: BadSamples, *, cofw: str | os.PathLike[str
     annotations = None
     if split == "test":
         folders = ("COFW68_Data/test_annotations", "cofw68_test_annotations", "test_annotations")
-        annotations = find(root, *folders)
+        annotations = find_folder(root, *folders)
         boxes = _read_boxes(root, len(images))
     samples: list[Sample] = []
     for number, (image, box) in enumerate(zip(images, corners_of(boxes), strict=True), start=1):
@@ -49,7 +47,7 @@ def read(root: Path, split: str, bad: BadSamples, *, cofw: str | os.PathLike[str
 
 
 def _read_boxes(root: Path, count: int) -> Points:
-    path = find(root, "COFW68_Data/cofw68_test_bboxes.mat", "cofw68_test_bboxes.mat")
+    path = find_file(root, "COFW68_Data/cofw68_test_bboxes.mat", "cofw68_test_bboxes.mat")
     (boxes,) = read_mat5(path, "bboxes")
     values = numbers(boxes, (None, 4), f"{path}: bboxes")
     if len(values) != count:
@@ -59,4 +57,4 @@ def _read_boxes(root: Path, count: int) -> Points:
 
 def _read_points(path: Path) -> Points:
     (points,) = read_mat5(path, "Points")
-    return np.asarray(numbers(points, (68, 2), f"{path}: Points"))
+    return numbers(points, (68, 2), f"{path}: Points")

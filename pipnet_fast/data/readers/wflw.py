@@ -10,9 +10,8 @@ import numpy as np
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data.errors import BadSamples, DataError
 from pipnet_fast.data.readers._checks import ZERO_BASED, make_sample
-from pipnet_fast.data.readers._files import check_file, find, read_lines
+from pipnet_fast.data.readers._files import as_floats, find_file, find_folder, image_file, read_lines
 from pipnet_fast.data.samples import FaceData, Points, Sample
-from pipnet_fast.data.sources import ImageFile
 from pipnet_fast.layouts import load_layout
 
 SPLITS = ("train", "test", "subtrain", "val")
@@ -37,7 +36,7 @@ class Face(NamedTuple):
     image: str
 
 
-def read(root: Path, split: str, bad: BadSamples, *, check_files: bool = True) -> FaceData:
+def read(root: Path, split: str, bad: BadSamples) -> FaceData:
     """WFLW as unpacked: ``WFLW_images`` and ``WFLW_annotations``. The detected boxes of the lists, grown by 1.2.
 
     "train" has 7500 faces; "val" is the fifth of them that the paper's ablations hold out, chosen by the names of
@@ -48,7 +47,6 @@ def read(root: Path, split: str, bad: BadSamples, *, check_files: bool = True) -
         root: the folder of both.
         split: one of ``SPLITS``.
         bad: what to do with lines that are damaged or without an image.
-        check_files: see that every image is there.
 
     Raises:
         DataError: a file that is missing, a damaged line, or a subset's list that contradicts the flags of a face.
@@ -56,8 +54,8 @@ def read(root: Path, split: str, bad: BadSamples, *, check_files: bool = True) -
     # Some mirrors have the lists without the folder around them.
     lists = "list_98pt_rect_attr_train_test"
     name = f"list_98pt_rect_attr_{'test' if split == 'test' else 'train'}.txt"
-    path = find(root, f"WFLW_annotations/{lists}/{name}", f"{lists}/{name}")
-    images = find(root, "WFLW_images")
+    path = find_file(root, f"WFLW_annotations/{lists}/{name}", f"{lists}/{name}")
+    images = find_folder(root, "WFLW_images")
     lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
     held_out = _validation_images([line.split()[-1] for _, line in lines]) if split in ("subtrain", "val") else set()
     samples: list[Sample] = []
@@ -69,10 +67,8 @@ def read(root: Path, split: str, bad: BadSamples, *, check_files: bool = True) -
         listed[_key(line)] = None
         with bad.guard(where):
             face = parse_line(line, where)
-            image = images / face.image
-            if check_files:
-                check_file(image)
-            samples.append(make_sample(ImageFile(image), face.landmarks, face.box, ZERO_BASED, where, face.subsets))
+            image = image_file(images / face.image)
+            samples.append(make_sample(image, face.landmarks, face.box, ZERO_BASED, where, face.subsets))
             listed[_key(line)] = face.subsets
     if split == "test":
         _check_subsets(path.parent.parent / "list_98pt_test", listed, bad)
@@ -95,10 +91,7 @@ def parse_line(line: str, where: str) -> Face:
     flags = words[200:]
     if not set(flags) <= {"0", "1"}:
         raise DataError(f"{where}: expected six flags of 0 or 1, got {' '.join(flags)}")
-    try:
-        values = np.array([float(word) for word in words[:200]])
-    except ValueError as error:
-        raise DataError(f"{where}: expected 200 numbers: {error}") from None
+    values = np.array(as_floats(words[:200], where))
     subsets = tuple(name for name, flag in zip(SUBSETS, flags, strict=True) if flag == "1")
     return Face(values[:196].reshape(98, 2), values[196:], subsets, image)
 

@@ -18,27 +18,24 @@ SPLITS = wflw.SPLITS
 CROP = CropRule(scale=1.2, top_shift=0.2)
 
 
-def read(
-    root: Path, split: str, bad: BadSamples, *, check_files: bool = True, official_weights: bool = False
-) -> FaceData:
+def read(root: Path, split: str, bad: BadSamples, *, official_weights: bool = False) -> FaceData:
     """WFLW (see ``wflw.read``) with converted labels; self-training takes "train" as if it had none.
 
     Args:
         root: see ``wflw.read``.
         split: one of ``SPLITS``.
         bad: what to do with lines that are damaged or without an image.
-        check_files: see that every image is there.
         official_weights: eyelids as the official code has them, up to 0.1 % of the crop towards its corner.
 
     Raises:
         DataError: see ``wflw.read``.
     """
-    data = wflw.read(root, split, bad, check_files=check_files)
+    data = wflw.read(root, split, bad)
     data = replace(data, name=f"wflw68/{split}", layout=load_layout("300w68"), crop=CROP)
 
     def convert(sample: Sample, crop_box: Points) -> Sample:
-        corner = crop_box[:2] if official_weights else 0.0
+        corner = crop_box[:2] if official_weights else np.zeros(2)
         points = wflw98_to_300w68(np.asarray(sample.landmarks) - corner, official=official_weights)
-        return replace(sample, landmarks=points + corner)
+        return replace(sample, landmarks=np.asarray(points + corner, dtype=np.float64))
 
     return replace(data, samples=[convert(*pair) for pair in zip(data.samples, data.crop_boxes(), strict=True)])
