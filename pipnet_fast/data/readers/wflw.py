@@ -57,12 +57,12 @@ def read(root: Path, split: str, bad: BadSamples) -> FaceData:
     path = find_file(root, f"WFLW_annotations/{lists}/{name}", f"{lists}/{name}")
     images = find_folder(root, "WFLW_images")
     lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
-    held_out = _validation_images([line.split()[-1] for _, line in lines]) if split in ("subtrain", "val") else set()
+    if split in ("subtrain", "val"):
+        held_out = _validation_images([line.split()[-1] for _, line in lines])
+        lines = [(number, line) for number, line in lines if (line.split()[-1] in held_out) == (split == "val")]
     samples: list[Sample] = []
     listed: dict[str, tuple[str, ...] | None] = {}
     for number, line in lines:
-        if split in ("subtrain", "val") and (line.split()[-1] in held_out) != (split == "val"):
-            continue
         where = f"{path}, line {number}"
         listed[_key(line)] = None
         with bad.guard(where):
