@@ -58,8 +58,8 @@ def read(root: Path, split: str, bad: BadSamples) -> FaceData:
     images = find_folder(root, "WFLW_images")
     lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
     if split in ("subtrain", "val"):
-        held_out = _validation_images([line.split()[-1] for _, line in lines])
-        lines = [(number, line) for number, line in lines if (line.split()[-1] in held_out) == (split == "val")]
+        held_out = _validation_images([_image(line) for _, line in lines])
+        lines = [(number, line) for number, line in lines if (_image(line) in held_out) == (split == "val")]
     samples: list[Sample] = []
     listed: dict[str, tuple[str, ...] | None] = {}
     for number, line in lines:
@@ -98,8 +98,11 @@ def parse_line(line: str, where: str) -> Face:
 
 def _key(line: str) -> str:
     """What the official code knows a face by: several are in one image, but not at one x."""
-    words = line.split()
-    return f"{words[0]} {words[-1]}"
+    return f"{line.split(maxsplit=1)[0]} {_image(line)}"
+
+
+def _image(line: str) -> str:
+    return line.rsplit(maxsplit=1)[-1]
 
 
 def _check_subsets(folder: Path, listed: dict[str, tuple[str, ...] | None], bad: BadSamples) -> None:
