@@ -1,6 +1,7 @@
 """People's own data: CSV, JSON and lists of names; boxes, missing labels, the derived mirror permutation."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,12 @@ def test_all_splits_have_the_layout_of_the_training_split(tmp_path: Path) -> Non
 def test_the_permutations_of_the_paper_are_derived(name: str) -> None:
     derived = mirror_permutation(load_mean_shape(name), name)
     assert np.array_equal(derived, load_layout(name).flip)
+
+
+def test_deriving_needs_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ImportError, match=r"mine: deriving flip needs scipy, .* pip install 'pipnet_fast\[train\]'"):
+        mirror_permutation(np.array(FACE, dtype=np.float64), "mine")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from pipnet_fast.data._optional import import_optional
 from pipnet_fast.data.samples import Points
 
 # Of the sides of the mean face's tight box. The data sets of the paper keep within 0.04; a face turned aside does not.
@@ -23,13 +24,7 @@ def mirror_permutation(mean_shape: Points, name: str) -> npt.NDArray[np.int64]:
         ValueError: the pairs are not mutual, or some are further apart than ``TOLERANCE``.
         ImportError: SciPy is missing.
     """
-    try:
-        from scipy.optimize import linear_sum_assignment
-    except ImportError:
-        raise ImportError(
-            f"{name}: flip: deriving it needs SciPy: pip install 'pipnet_fast[train]', or give flip="
-        ) from None
-
+    linear_sum_assignment = import_optional("scipy.optimize", f"{name}: deriving flip").linear_sum_assignment
     low, high = mean_shape.min(axis=0), mean_shape.max(axis=0)
     shape = (mean_shape - low) / np.where(high > low, high - low, 1.0)
     mirrored = shape * (-1, 1) + (2 * shape[:, 0].mean(), 0)

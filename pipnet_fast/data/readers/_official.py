@@ -5,6 +5,7 @@ Differs from the package's own by up to half a pixel, and where a crop meets the
 
 import numpy as np
 
+from pipnet_fast.data.readers._checks import ONE_BASED
 from pipnet_fast.data.samples import Points
 from pipnet_fast.data.sources import ImageSource
 
@@ -25,7 +26,7 @@ def official_face(landmarks: Points, image: ImageSource, scale: float) -> tuple[
     """
     height, width = image.read().shape[:2]
     # The half that was taken off comes back with a rounding error, which must not cost a whole pixel.
-    points = np.trunc((landmarks + 0.5).round(6))
+    points = np.trunc((landmarks - ONE_BASED).round(6))
     low = points.min(axis=0)
     side = points.max(axis=0) - low
     start = np.maximum(low - np.trunc((scale - 1) / 2 * side), 0)

@@ -13,6 +13,7 @@ from reprlib import repr as shortened
 import numpy as np
 
 from pipnet_fast.data.errors import DataError
+from pipnet_fast.data.readers._checks import ONE_BASED
 from pipnet_fast.data.readers._files import MAX_COORDINATE, as_floats, read_lines
 from pipnet_fast.data.samples import Points
 
@@ -48,7 +49,7 @@ def read_pts(path: Path, counts: Collection[int] = (68,)) -> Points:
         points = np.empty(0)
     if len(points) != 2 * stated or not (np.abs(points) <= MAX_COORDINATE).all():
         raise _what_is_wrong(path, rows, opening + 1, stated)
-    return points.reshape(-1, 2) - 0.5
+    return points.reshape(-1, 2) + ONE_BASED
 
 
 def _what_is_wrong(path: Path, rows: list[str], first: int, stated: int) -> DataError:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data.errors import BadSamples, DataError
+from pipnet_fast.data.readers._checks import ZERO_BASED
 from pipnet_fast.data.readers._files import as_floats, box_of, find_folder, paired_files, read_lines
 from pipnet_fast.data.samples import FaceData, Points, Sample
 from pipnet_fast.layouts import load_layout
@@ -56,4 +57,4 @@ def _read_landmarks(path: Path, count: int) -> Points:
             rows.append(as_floats(tokens, f"{path}, line {number}"))
     if len(rows) != count:
         raise DataError(f"{path}: expected {count} lines of x and y, found {len(rows)}")
-    return np.array(rows) + 0.5
+    return np.array(rows) + ZERO_BASED

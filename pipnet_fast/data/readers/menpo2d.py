@@ -19,6 +19,7 @@ import numpy as np
 
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data.errors import BadSamples, DataError
+from pipnet_fast.data.readers._checks import ZERO_BASED
 from pipnet_fast.data.readers._files import (
     as_floats,
     box_of,
@@ -109,7 +110,7 @@ def _read_list(path: Path, count: int, boxes: Boxes, bad: BadSamples) -> list[_F
         with bad.guard(where):
             if len(tokens) != 15 + 2 * count:
                 raise DataError(f"{where}: expected a path and {14 + 2 * count} numbers, got {len(tokens)} words")
-            values = np.array(as_floats(tokens[1:], where)) + 0.5
+            values = np.array(as_floats(tokens[1:], where)) + ZERO_BASED
             image, box = image_file(path.parent / tokens[0]), values[:4] if boxes == "given" else None
             faces.append((image, values[14:].reshape(-1, 2), box))
     return faces

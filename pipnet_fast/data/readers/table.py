@@ -30,6 +30,7 @@ import numpy as np
 
 from pipnet_fast.crop import CropRule, PixelBase
 from pipnet_fast.data.errors import BadSamples, DataError
+from pipnet_fast.data.readers._checks import ZERO_BASED
 from pipnet_fast.data.readers._files import box_of, image_file
 from pipnet_fast.data.readers._mirror import mirror_permutation
 from pipnet_fast.data.readers._rows import Row, read_rows
@@ -90,7 +91,7 @@ def read(
         raise DataError(f"{path}: expected {meaning.num_landmarks} landmarks, as {meaning.name} has, got {count}")
     boxes = boxes or ("given" if any(row.box is not None for row in rows) else "tight")
     images = root / "images" if (root / "images").is_dir() else root
-    shift = 0.5 if pixel_base == "center" else 0.0
+    shift = ZERO_BASED if pixel_base == "center" else 0.0
     samples = []
     for row in rows:
         with bad.guard(row.where):

@@ -7,13 +7,16 @@ may be there or not.
 """
 
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data.errors import BadSamples, DataError
+from pipnet_fast.data.readers._checks import ONE_BASED, numbers
 from pipnet_fast.data.readers._files import box_of, check_box, find_folder, paired_files
+from pipnet_fast.data.readers._mat5 import read_mat5
 from pipnet_fast.data.readers._official import official_face
 from pipnet_fast.data.readers._pts import read_pts
 from pipnet_fast.data.samples import FaceData, Points, Sample
@@ -97,22 +100,18 @@ def _folders(split: str) -> list[tuple[str, str]]:
 
 def _given_boxes(root: Path, name: str, kind: str) -> dict[str, Any]:
     """Boxes of a folder by image name; there are more of them than images, in another order."""
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise ImportError(f"300w: boxes={kind!r} needs SciPy: pip install 'pipnet_fast[train]'") from None
-
     path = find_folder(root, "Bounding Boxes", "Bounding_Boxes") / f"bounding_boxes_{name.replace('/', '_')}.mat"
-    if not path.is_file():
-        raise DataError(f"{path}: expected the boxes of {name}, found no such file")
-    try:
-        cells = loadmat(path)["bounding_boxes"].ravel()
-        entries = [cell[0, 0] for cell in cells]
-        return {str(entry["imgName"].item()).replace(" ", ""): entry[f"bb_{kind}"] for entry in entries}
-    except Exception as error:  # what SciPy raises for a damaged file is whatever broke first
-        raise DataError(
-            f"{path}: expected a MAT file with a cell bounding_boxes of imgName and bb_{kind}: {error!r}"
-        ) from None
+    (cells,) = read_mat5(path, "bounding_boxes")
+    boxes = {}
+    for number, cell in enumerate(np.ravel(cells), start=1):
+        try:
+            entry = cell.item()
+            boxes[entry["imgName"].replace(" ", "")] = entry[f"bb_{kind}"]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise DataError(
+                f"{path}: bounding_boxes{{{number}}}: expected a struct of imgName and bb_{kind}, got {shortened(cell)}"
+            ) from None
+    return boxes
 
 
 def _look_up(boxes: dict[str, Any], image: Path) -> Points:
@@ -120,8 +119,4 @@ def _look_up(boxes: dict[str, Any], image: Path) -> Points:
     name = image.name.replace(" ", "")
     if name not in boxes:
         raise DataError(f"{image}: expected a box under this name in Bounding Boxes, found none")
-    try:
-        corners = np.asarray(boxes[name], dtype=np.float64).reshape(4)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{image}: expected a box of 4 numbers in Bounding Boxes: {error}") from None
-    return check_box(corners - 0.5, str(image))
+    return check_box(numbers(boxes[name], (1, 4), f"{image}: box")[0], str(image)) + ONE_BASED
