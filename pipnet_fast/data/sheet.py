@@ -24,7 +24,8 @@ def sides(data: FaceData) -> npt.NDArray[np.int64]:
     """(N,): -1 for landmarks that lie left of their mirror image in most faces, 1 right, 0 for those without."""
     labelled = [sample.landmarks for sample in data.samples if sample.landmarks is not None]
     x = np.array(labelled).reshape(len(labelled), data.layout.num_landmarks, 2)[:, :, 0]
-    side = np.sign(np.nansum(np.sign(x - x[:, data.layout.flip]), axis=0)).astype(np.int64)
+    balance = np.nansum(np.sign(x - x[:, data.layout.flip]), axis=0)
+    side: npt.NDArray[np.int64] = np.sign(balance).astype(np.int64)
     side[data.layout.flip == np.arange(len(side))] = 0
     return side
 

@@ -1,0 +1,88 @@
+"""The feeding case: its rival does what it is said to do, sides that disagree are not timed, and records come out."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.pictures import THREE, centers, dots
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def bench() -> Iterator[ModuleType]:
+    """The module bench.feeding."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        import bench.feeding
+
+        yield bench.feeding
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Faces in the form of ytf68: random landmarks on noise."""
+    random = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    rows = ["file," + ",".join(f"x{n},y{n}" for n in range(68))]
+    for number in range(16):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.jpg"), random.integers(0, 256, (120, 140, 3), np.uint8))
+        rows.append(f"{number}.jpg," + ",".join(f"{v:.1f}" for v in random.uniform(20, 110, 136)))
+    (tmp_path / "train.csv").write_text("\n".join(rows), encoding="utf-8")
+    return tmp_path
+
+
+def test_the_rival_s_labels_lie_on_their_dots(bench: ModuleType, tmp_path: Path) -> None:
+    points_px = np.array([[100.3, 110.9], [160.2, 106.4], [131.7, 150.1]])
+    path = tmp_path / "dots.png"
+    cv2.imwrite(str(path), dots(points_px, 256, 256)[:, :, ::-1])
+    rival = bench.OfficialData([path], points_px[None] / 256, THREE.flip, [[1], [0], [0]])
+    # Its occlusions and grays have no dots to find.
+    rival._occluded = lambda image: image
+    seen = 0
+    for _ in range(60):
+        pixels, score, x, y, *_ = rival.sample(0)
+        crop = ((pixels * rival._std + rival._mean) * 255).round().permute(1, 2, 0).numpy()
+        if (crop[..., 0] == crop[..., 1]).all():
+            continue
+        cells = score.flatten(1).argmax(dim=1)
+        column, row = cells % 8, cells // 8
+        labels = np.stack([(column + x[range(3), row, column]) * 32, (row + y[range(3), row, column]) * 32], axis=1)
+        found = centers(crop)
+        mirrored = found[0, 0] > found[1, 0]
+        # Turned to the nearest pixel.
+        np.testing.assert_allclose(labels, found[THREE.flip] if mirrored else found, atol=0.6)
+        seen += 1
+    assert seen > 30
+
+
+def test_sides_that_disagree_are_not_timed(bench: ModuleType, folder: Path, tmp_path: Path) -> None:
+    faces = bench.store_crops(folder, 16, tmp_path)
+    official = bench.official_data(faces, augment=False)
+    bench.check(official, faces)
+    official._mean = official._mean + 0.1
+    with pytest.raises(RuntimeError, match="normalized pixels differ by .*: not timed"):
+        bench.check(official, faces)
+    official._mean, official.points_frac = official._mean - 0.1, official.points_frac + 0.01
+    with pytest.raises(RuntimeError, match="target maps differ from those of the labels: not timed"):
+        bench.check(official, faces)
+
+
+def test_records(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "records.json"
+    command = ["bench", "feeding", "--data", str(folder), "--rounds", "1", "--json", str(out)]
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    records = json.loads(out.read_text())
+    assert {r["unit"] for r in records} == {"ms", "1/s", "x"}
+    assert len(records) == 15
+    assert {(r["case"], r["threads"], r["shape"]) for r in records} == {("feeding", 1, "B=16 256x256 N=68 K=10")}
