@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipnet_fast.layouts.convert import wflw98_to_300w68
+
+__all__ = ["Layout", "MeanShape", "layout_names", "load_layout", "load_mean_shape", "wflw98_to_300w68"]
+
 MeanShape = npt.NDArray[np.float64]
 
 

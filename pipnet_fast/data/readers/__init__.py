@@ -32,20 +32,20 @@ def open_data(
     Args:
         name: one of ``READERS``.
         root: the folder that the data set was unpacked to; each reader says what it expects there.
-        split: "train", "test" or what else the reader's ``SPLITS`` has.
+        split: "train", "test" or what else the reader's ``SPLITS`` has; any where that is empty.
         skip_bad: leave out faces whose files are missing or damaged, and list them in ``FaceData.bad``; otherwise the
             first one raises.
         options: of the reader.
 
     Raises:
         ValueError: an unknown name, split or option value.
-        DataError: a file that is missing, damaged or in another format, with its name and line.
+        DataError: a file that is missing, damaged or in another format, with its name and line; or no face at all.
         ImportError: h5py or scipy is missing where the format needs it.
     """
     if name not in READERS:
         raise ValueError(f"open_data: name: expected one of {', '.join(READERS)}, got {name!r}")
     reader = import_module(f"{__name__}.{READERS[name]}")
-    if split not in reader.SPLITS:
+    if reader.SPLITS and split not in reader.SPLITS:
         raise ValueError(f"open_data: split: expected one of {reader.SPLITS} for {name}, got {split!r}")
     folder = Path(root)
     if not folder.is_dir():
@@ -57,4 +57,7 @@ def open_data(
         if "unexpected keyword" not in str(error):
             raise
         raise ValueError(f"open_data: {name}: {str(error).removeprefix('read() ')}") from None
+    if not data.samples:
+        why = f"; {len(bad.found)} are bad, first {bad.found[0].reason}" if bad.found else ""
+        raise DataError(f"{folder}: expected faces of {data.name}, found none{why}")
     return data
