@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from bench import accuracy, detector_boxes, e2e, floor, fps, head, params, throughput, train
+from bench import accuracy, detector_boxes, e2e, feeding, floor, fps, head, params, throughput, train
 from bench.record import Record, write
 
 CASES = {
@@ -14,6 +14,7 @@ CASES = {
     "fps": fps,
     "params": params,
     "train": train,
+    "feeding": feeding,
     "accuracy": accuracy,
     "detector_boxes": detector_boxes,
 }

@@ -1,12 +1,13 @@
 """Boxes, crops and back: every number here follows from the contract, not from the code."""
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipnet_fast.crop import CropRule, PixelBase, tight_boxes, warp
+from pipnet_fast.crop import CropRule, PixelBase, about_center, compose, cut_part, tight_boxes, transform, warp
 
 BASES = [pytest.param("continuous", id="continuous"), pytest.param("center", id="center")]
 WHOLE = CropRule(scale=1.0)
@@ -111,6 +112,13 @@ def test_affine_and_to_image_are_inverse(
     crop_px = np.einsum("nij,nkj->nki", affine[:, :, :2], points) + affine[:, None, :, 2]
     half_pixel = 0.5 if base == "center" else 0.0
     np.testing.assert_allclose(crop_px, points_frac * size + half_pixel, atol=1e-5)
+    np.testing.assert_allclose(rule.to_crop(points, affine, size), points_frac, atol=1e-6)
+
+
+def test_to_crop_keeps_missing_points_missing() -> None:
+    affine = WHOLE.affine(np.array([[10.0, 20.0, 30.0, 60.0]]), 80)
+    points_frac = WHOLE.to_crop(np.array([[[15.0, 30.0], [np.nan, np.nan]]]), affine, 80)
+    np.testing.assert_allclose(points_frac, [[[0.25, 0.25], [np.nan, np.nan]]])
 
 
 @pytest.mark.parametrize(
@@ -281,6 +289,110 @@ def test_warp_leaves_the_image_as_it_was() -> None:
     crop = cut(image, (0, 0, 64, 64), 64)
     crop[:] = 0
     np.testing.assert_array_equal(image, before)
+
+
+def changed(
+    size: int, shift_px: tuple[float, float] = (0, 0), flip: bool = False, rotation_deg: float = 0.0, scale: float = 1.0
+) -> npt.NDArray[np.float64]:
+    return about_center(size, shift_px=shift_px, flip=flip, rotation_deg=rotation_deg, scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("affine", "expected"),
+    [
+        pytest.param(changed(8), [3, 2], id="nothing"),
+        pytest.param(changed(8, shift_px=(2, -1)), [5, 1], id="right-and-up"),
+        pytest.param(changed(8, flip=True), [5, 2], id="mirrored"),
+        pytest.param(changed(8, rotation_deg=90), [2, 5], id="turned-counterclockwise"),
+        pytest.param(changed(8, scale=2), [2, 0], id="enlarged"),
+        pytest.param(changed(8, (1, 0), True, 90, 3), [-2, 4], id="shifted-then-mirrored-then-turned"),
+    ],
+)
+def test_about_center_numbers(affine: npt.NDArray[np.float64], expected: list[float]) -> None:
+    np.testing.assert_allclose(transform(affine, np.array([[3.0, 2.0]])), [expected], atol=1e-12)
+
+
+def test_compose_maps_by_the_inner_one_first() -> None:
+    inner, outer = changed(10, (1, 2), True, 20, 1.5), changed(30, (-3, 5), False, -70, 0.7)
+    points = np.random.rand(5, 2) * 30
+    once = transform(compose(outer, inner), points)
+    np.testing.assert_allclose(once, transform(outer, transform(inner, points)), atol=1e-9)
+
+
+@pytest.mark.parametrize(("flip", "turns"), [(flip, turns) for flip in (False, True) for turns in range(4)], ids=str)
+def test_mirrors_and_quarter_turns_keep_every_pixel(flip: bool, turns: int) -> None:
+    image = np.random.randint(0, 256, (33, 33, 3), dtype=np.uint8)
+    expected = np.rot90(image[:, ::-1] if flip else image, turns)
+    np.testing.assert_array_equal(warp(image, changed(33, flip=flip, rotation_deg=90 * turns), 33), expected)
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["straight", "mirrored"])
+@pytest.mark.parametrize("rotation_deg", [-150, -30, 7, 45])
+@pytest.mark.parametrize("side", [24, 60, 200], ids=lambda side: f"{side}px-to-60")
+def test_turned_gradient_is_sampled_at_the_mapped_points(side: float, rotation_deg: float, flip: bool) -> None:
+    size = 60
+    x, y = np.meshgrid(np.arange(256), np.arange(256))
+    image = np.stack((x, y), axis=2).astype(np.uint8)
+    box = np.array([[30.0, 40.0, 30 + side, 40 + 0.8 * side]])
+    affine = compose(changed(size, (2.5, -1.25), flip, rotation_deg, 1.1), WHOLE.affine(box, size)[0])
+    crop = warp(image, affine, size).astype(float)
+
+    back = np.linalg.inv(np.vstack((affine, [0, 0, 1])))[:2]
+    grid = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), axis=-1)
+    at = transform(back, grid)
+    reach = side / size + 2
+    inside = ((at > reach) & (at < 256 - reach)).all(axis=-1)
+    assert inside.sum() > size * size / 3
+    # Rounded once when averaged and once when sampled, at 1/32 of an averaged pixel.
+    np.testing.assert_allclose(crop[inside], at[inside] - 0.5, atol=1.2)
+
+
+@pytest.mark.parametrize("rotation_deg", [-30, 11, 45, 90])
+def test_fine_checkerboard_does_not_alias_when_turned(rotation_deg: float) -> None:
+    tile = np.array([[0, 255], [255, 0]], dtype=np.uint8)[..., None].repeat(3, axis=2)
+    box = np.array([[500.3, 450.7, 1500.1, 1550.2]])
+    affine = compose(changed(128, rotation_deg=rotation_deg), WHOLE.affine(box, 128)[0])
+    np.testing.assert_allclose(warp(np.tile(tile, (1000, 1000, 1)), affine, 128), 127.5, atol=3)
+
+
+@pytest.mark.parametrize("rotation_deg", [0, 30, 45])
+def test_turned_crop_outside_of_the_image_is_black(rotation_deg: float) -> None:
+    image = np.full((40, 50, 3), 255, dtype=np.uint8)
+    crop = warp(image, changed(64, shift_px=(100, 0), rotation_deg=rotation_deg), 64)
+    assert crop.max() == 0
+    # The image, 40 x 50 at the crop's top left, is wholly seen when it is turned about the corner that is left.
+    whole = warp(image, changed(64, shift_px=(7, 12), rotation_deg=rotation_deg), 64)
+    assert whole.sum() / 255 / 3 == pytest.approx(40 * 50, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("box", "averaged"),
+    [
+        pytest.param((60.5, 50.25, 120.0, 110.0), False, id="enlarged"),
+        pytest.param((100, 90, 800.0, 760.0), True, id="shrunk-to-a-seventh"),
+        pytest.param((-50, -80, 300.0, 400.0), True, id="beyond-the-image"),
+    ],
+)
+def test_a_part_serves_all_crops_near_by(box: Box, averaged: bool) -> None:
+    size, reach, zoom = 100, 0.5, 1.25
+    image = cv2.GaussianBlur(np.random.randint(0, 256, (900, 1000, 3), dtype=np.uint8), (0, 0), 12) * 5
+    affine = WHOLE.affine(np.array([box]), size)[0]
+    part, from_part = cut_part(image, affine, size, reach=reach, zoom=zoom)
+    assert part.size < image.size
+    assert max(part.shape) <= 2 * zoom * (1 + 2 * reach) * size + 8
+    for change in (changed(size), changed(size, (20, -15), True, 15), changed(size, (-5, 9), False, -20, 1.25)):
+        direct, through = warp(image, compose(change, affine), size), warp(part, compose(change, from_part), size)
+        difference = np.abs(direct.astype(int) - through)
+        # Averaging starts at other pixels.
+        assert difference.max() <= (30 if averaged else 0)
+        assert difference.mean() < 1.0
+
+
+def test_a_part_outside_of_the_image_is_empty() -> None:
+    image = np.ones((40, 50, 3), dtype=np.uint8)
+    part, from_part = cut_part(image, WHOLE.affine(np.array([[200.0, 0, 260, 60]]), 32)[0], 32, reach=0.5)
+    assert part.size == 0
+    assert warp(part, from_part, 32).max() == 0
 
 
 def test_tight_boxes() -> None:

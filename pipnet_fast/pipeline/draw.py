@@ -29,10 +29,10 @@ def draw_faces(image: Image, faces: Faces) -> Image:
         x0, y0, x1, y1 = faces.boxes[index, :4]
         side = max(1.0, float(np.hypot(x1 - x0, y1 - y0)))
         thickness = max(1, round(side / 300))
-        cv2.rectangle(picture, _fixed(x0, y0), _fixed(x1, y1), color, thickness, cv2.LINE_AA, SHIFT)
+        cv2.rectangle(picture, fixed_point(x0, y0), fixed_point(x1, y1), color, thickness, cv2.LINE_AA, SHIFT)
         radius = max(1.0, side / 150) * 2**SHIFT
         for x, y in faces.landmarks[index]:
-            cv2.circle(picture, _fixed(x, y), round(radius), color, cv2.FILLED, cv2.LINE_AA, SHIFT)
+            cv2.circle(picture, fixed_point(x, y), round(radius), color, cv2.FILLED, cv2.LINE_AA, SHIFT)
     return picture
 
 
@@ -45,7 +45,7 @@ def write_png(path: str, image: Image) -> None:
         file.write(data.tobytes())
 
 
-def _fixed(x: float | Floats, y: float | Floats) -> tuple[int, int]:
+def fixed_point(x: float | Floats, y: float | Floats) -> tuple[int, int]:
     """Continuous px to OpenCV's fixed point, which counts from the pixel centers; far-off points are kept near."""
     fixed = (np.array([x, y], dtype=np.float64) - 0.5).clip(-1e5, 1e5) * 2**SHIFT
     return round(float(fixed[0])), round(float(fixed[1]))

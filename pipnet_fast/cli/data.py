@@ -1,0 +1,137 @@
+"""``pipnet-fast data``: look at a data set before training on it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pipnet_fast.crop import CropRule
+from pipnet_fast.data import FaceData, open_data
+from pipnet_fast.data.augment import Augmentation
+from pipnet_fast.data.loader import CropLoader
+from pipnet_fast.data.readers import READERS
+from pipnet_fast.data.samples import BadSample
+from pipnet_fast.data.sheet import draw_sheet
+from pipnet_fast.pipeline.draw import write_png
+
+
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the subcommands ``show`` and ``info``."""
+    parser = commands.add_parser("data", help="look at a data set", description="Look at a data set.")
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
+
+    show = tasks.add_parser(
+        "show",
+        help="draw faces as training sees them, with their labels",
+        description="Draw faces as training sees them: cut, augmented, with their labels. Landmarks of the image's "
+        "left side are blue, of its right side orange, those in the middle green, and some are numbered: in mirrored "
+        "crops, too, blue has to be on the left.",
+    )
+    _add_data(show)
+    show.add_argument("--out", required=True, metavar="FILE", help="the picture, a PNG")
+    show.add_argument("--count", type=int, default=25, help="faces (default: %(default)s)")
+    show.add_argument("--columns", type=int, help="faces in a row (default: as many as rows)")
+    show.add_argument("--seed", type=int, default=0, help="of choice and augmentation (default: %(default)s)")
+    show.add_argument("--input-size", type=int, default=256, metavar="PX", help="(default: %(default)s)")
+    show.add_argument("--crop-scale", type=float, metavar="X", help="of the boxes (default: the data set's)")
+    change = show.add_mutually_exclusive_group()
+    change.add_argument("--no-augment", action="store_true", help="plain crops, as in evaluation")
+    change.add_argument(
+        "--augment",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change the augmentation from the paper's, such as rotation_p=1 scale_p=0.5",
+    )
+    show.set_defaults(run=run_show)
+
+    info = tasks.add_parser(
+        "info", help="count faces, labels and what is broken", description="Count faces, labels and what is broken."
+    )
+    _add_data(info)
+    info.set_defaults(run=run_info)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", choices=READERS, help=f"one of {', '.join(READERS)}")
+    parser.add_argument("root", metavar="ROOT", help="the folder that it was unpacked to")
+    parser.add_argument("--split", default="train", help="(default: %(default)s)")
+    parser.add_argument("--boxes", metavar="KIND", help="which boxes, where the data set has several")
+    parser.add_argument(
+        "--option", nargs="+", default=[], metavar="NAME=VALUE", help="other options of the data set's reader"
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="pass over faces that are broken, and list them")
+
+
+def run_show(arguments: argparse.Namespace) -> int:
+    """Draw the sheet; 1 if some faces were broken."""
+    data = _open(arguments)
+    crop: CropRule = data.crop
+    if arguments.crop_scale is not None:
+        crop = replace(crop, scale=arguments.crop_scale)
+    augmentation = None if arguments.no_augment else Augmentation(**_pairs("--augment", arguments.augment))
+    loader = CropLoader(
+        data,
+        crop,
+        arguments.input_size,
+        arguments.count,
+        augmentation=augmentation,
+        shuffle=True,
+        seed=arguments.seed,
+        skip_bad=arguments.skip_bad,
+    )
+    batch = next(iter(loader))
+    write_png(arguments.out, draw_sheet(batch, data, crop, arguments.columns))
+    print(f"{len(batch.index)} of {len(data)} face(s) of {data.name}, written to {arguments.out}")
+    return _list_bad([*data.bad, *loader.bad])
+
+
+def run_info(arguments: argparse.Namespace) -> int:
+    """Print the counts; 1 if some faces were broken."""
+    data = _open(arguments)
+    print(f"{data.name}: {len(data)} face(s), layout {data.layout.name}, {data.layout.num_landmarks} landmarks")
+    labels = [sample.landmarks for sample in data.samples if sample.landmarks is not None]
+    missing = sum(bool(np.isnan(points).any()) for points in labels)
+    print(f"labelled: {len(labels)}, with missing landmarks: {missing}, unlabelled: {len(data) - len(labels)}")
+    print(f"images: {len({str(sample.image) for sample in data.samples})}")
+    for name in data.subset_names():
+        print(f"subset {name}: {len(data.subset(name))}")
+    if len(data):
+        boxes = np.array([sample.box for sample in data.samples])
+        width, height = (boxes[:, 2:] - boxes[:, :2]).mean(axis=0)
+        kind = "tight" if data.tight else "given"
+        print(f"mean box: {width:.1f} x {height:.1f} px, {kind}; crop: {data.crop}; norm: {data.norm}")
+    return _list_bad(data.bad)
+
+
+def _open(arguments: argparse.Namespace) -> FaceData:
+    options = _pairs("--option", arguments.option)
+    if arguments.boxes is not None:
+        options["boxes"] = arguments.boxes
+    return open_data(arguments.name, arguments.root, arguments.split, skip_bad=arguments.skip_bad, **options)
+
+
+def _pairs(flag: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Names and values; a value that is no JSON is text."""
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.isidentifier() and equals):
+            raise ValueError(f"{flag}: expected NAME=VALUE, got {text!r}")
+        try:
+            pairs[name] = json.loads(value)
+        except json.JSONDecodeError:
+            pairs[name] = value
+    return pairs
+
+
+def _list_bad(bad: Sequence[BadSample]) -> int:
+    if bad:
+        print(f"{len(bad)} bad face(s):", file=sys.stderr)
+        for one in bad:
+            print(f"  {one.reason}", file=sys.stderr)
+    return 1 if bad else 0
