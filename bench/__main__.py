@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from bench import accuracy, detector_boxes, e2e, feeding, floor, fps, head, params, throughput, train
+from bench import accuracy, detector_boxes, e2e, feeding, floor, fps, head, merge, params, throughput, train
 from bench.record import Record, write
 
 CASES = {
@@ -17,6 +17,7 @@ CASES = {
     "feeding": feeding,
     "accuracy": accuracy,
     "detector_boxes": detector_boxes,
+    "merge": merge,
 }
 
 

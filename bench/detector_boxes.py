@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.accuracy import LEAST_OVERLAP, overlap, read_csv
+from bench.accuracy import read_csv
 from bench.record import Record, device_name, percentiles
-from pipnet_fast.crop import tight_boxes
+from pipnet_fast.evaluate.boxes import LEAST_OVERLAP, overlap
 from pipnet_fast.pipeline.detectors import BoxStyle, HaarDetector, YuNetDetector
-from pipnet_fast.pipeline.images import read_rgb
 
 Boxes = npt.NDArray[np.float64]
 
@@ -20,9 +19,9 @@ def fit(detector: HaarDetector | YuNetDetector, labels: Path) -> dict[str, list[
     found: dict[str, list[float]] = {name: [] for name in ("overlap", *BoxStyle.__dataclass_fields__)}
     detected: list[float] = []
     others: list[float] = []
-    for path, landmarks in read_csv(labels):
-        truth = tight_boxes(landmarks[None])[0]
-        tight = detector(read_rgb(path)).astype(np.float64)
+    for sample in read_csv(labels).samples:
+        truth = sample.box
+        tight = detector(sample.image.read()).astype(np.float64)
         overlaps = overlap(tight, truth)
         hit = bool(len(tight)) and overlaps.max() >= LEAST_OVERLAP
         detected.append(float(hit))

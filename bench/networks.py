@@ -1,7 +1,7 @@
 """Networks and crops of the whole-engine cases: random and seeded, the same for every subject."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,9 @@ from torch import nn
 
 import pipnet_fast as pf
 from bench.accuracy import read_csv
-from pipnet_fast.crop import CropRule, tight_boxes, warp
+from pipnet_fast.crop import CropRule, warp
 from pipnet_fast.models._base import LandmarkModel
-from pipnet_fast.pipeline.images import normalize, read_rgb
+from pipnet_fast.pipeline.images import normalize
 
 Crops = npt.NDArray[np.uint8]
 Model = TypeVar("Model", bound=LandmarkModel)
@@ -69,12 +69,8 @@ def random_crops(count: int, size: int, seed: int = 0) -> Crops:
 
 def face_crops(labels: Path, count: int, size: int, rule: CropRule, seed: int = 0) -> Crops:
     """Crops (count, size, size, 3) of labelled faces, drawn at random; ``labels`` is what ``bench accuracy`` reads."""
-    samples = list(read_csv(labels))
-    chosen = np.random.default_rng(seed).choice(len(samples), count, replace=count > len(samples))
-    return np.stack([_face_crop(samples[int(i)], rule, size) for i in chosen])
-
-
-def _face_crop(sample: tuple[Path, npt.NDArray[Any]], rule: CropRule, size: int) -> Crops:
-    image, points = sample
-    affine = rule.affine(rule.apply(tight_boxes(points[None])), size)[0]
-    return warp(read_rgb(image), affine, size)
+    data = read_csv(labels)
+    chosen = np.random.default_rng(seed).choice(len(data), count, replace=count > len(data))
+    samples = [data.samples[int(i)] for i in chosen]
+    affines = rule.affine(rule.apply(np.array([sample.box for sample in samples])), size)
+    return np.stack([warp(s.image.read(), affine, size) for s, affine in zip(samples, affines, strict=True)])

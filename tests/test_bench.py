@@ -11,6 +11,9 @@ import pytest
 import torch
 
 import pipnet_fast as pf
+from pipnet_fast.data import FaceData, ImageFile, Sample
+from pipnet_fast.evaluate import Evaluation, hold_against
+from pipnet_fast.layouts import load_layout
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,11 +99,15 @@ def test_accuracy_runs_the_merge_and_the_storage_that_it_is_asked_for(monkeypatc
     crops = torch.randint(0, 256, (2, 256, 256, 3), dtype=torch.uint8)
     found: list[torch.Tensor] = []
 
-    def spy(landmarker: pf.FaceLandmarker, labels: Path) -> np.ndarray:
-        found.append(landmarker.runtime(crops).points_frac)
-        return np.zeros(1)
+    def spy(model: pf.PIPNet, data: FaceData, run: pf.Runtime, boxes: None) -> Evaluation:
+        found.append(run(crops).points_frac)
+        return hold_against("spied", data, np.zeros((1, 68, 2)), np.zeros((1, 68)))
 
-    monkeypatch.setattr(accuracy, "inter_ocular_errors", spy)
+    truth = np.random.RandomState(0).rand(68, 2)
+    face = Sample(ImageFile("no.jpg"), truth, np.array([0.0, 0.0, 1.0, 1.0]))
+    data = FaceData("ytf68/val", load_layout("300w68"), [face], pf.CropRule(), tight=True)
+    monkeypatch.setattr(accuracy, "evaluate", spy)
+    monkeypatch.setattr(accuracy, "read_csv", lambda path: data)
     parser = argparse.ArgumentParser()
     accuracy.add_arguments(parser)
     for options in ([], ["--merge", "official"], ["--head-storage", "int8"]):

@@ -1,0 +1,240 @@
+"""``pipnet-fast eval``: how good models and files of predictions are on labelled faces."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pipnet_fast.data import FaceData, open_data
+from pipnet_fast.data.readers import READERS
+from pipnet_fast.data.samples import Norm
+from pipnet_fast.engines import compile
+from pipnet_fast.evaluate import (
+    THRESHOLD,
+    Evaluation,
+    detected_boxes,
+    evaluate,
+    figures,
+    read_predictions,
+    write_predictions,
+    write_summary,
+)
+from pipnet_fast.evaluate.files import SUFFIXES as PREDICTIONS
+from pipnet_fast.models import load, load_official
+from pipnet_fast.models._base import LandmarkModel
+from pipnet_fast.ops import Landmarks
+from pipnet_fast.pipeline.detectors import create_detector
+from pipnet_fast.weights import default_model
+
+OFFICIAL = (".pth", ".pt")
+# What stands for the model in the box.
+BOX = "box"
+
+
+class Subject(NamedTuple):
+    """What is evaluated under which name: a model, or a file of predictions."""
+
+    name: str
+    source: LandmarkModel | Path
+
+
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "eval",
+        help="measure models on labelled faces",
+        description="Evaluate models on labelled faces: normalized mean error, failure rate, area under the CED and "
+        "Point-Var, over all faces and each subset. With --out, also writes summary.csv and summary.json, "
+        "NAME.predictions.csv, ced.png, landmarks.png (mean error of every landmark) and NAME.worst.png (labels green, "
+        "predictions orange) of each.",
+    )
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help=f'.safetensors model, official .pth checkpoint, predictions (.csv, .json), or "{BOX}": the one in the box',
+    )
+    parser.add_argument(
+        "--data", nargs=2, required=True, metavar=("NAME", "ROOT"), help=f"{', '.join(READERS)}; and its folder"
+    )
+    parser.add_argument("--split", default="test", help="which part of it (default: test)")
+    parser.add_argument(
+        "--norm", choices=get_args(Norm), help="what errors are divided by (default: as the data set's)"
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=THRESHOLD, metavar="PERCENT", help="of failure rate and AUC (default: 10)"
+    )
+    parser.add_argument("--boxes", metavar="KIND", help="which of the data set's boxes, where it has several")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the data set's reader, as layout=300w68"
+    )
+    parser.add_argument("--detector", metavar="NAME", help="crop by what a detector finds: haar or yunet:PATH")
+    parser.add_argument("--flip-average", action="store_true", help="also average with the mirrored crop, apart")
+    parser.add_argument("--sweep", metavar="KEY", help="with --out: NME against num_neighbors, stride, ... (sweep.png)")
+    parser.add_argument(
+        "--mean-shape", metavar="SHAPE", help="of official checkpoints: a layout's name or meanface.txt"
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out and count what cannot be read")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: cpu)")
+    parser.add_argument("--engine", default="torch", help="auto or one of those that `pipnet-fast info` lists")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="B")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
+    parser.add_argument("--out", metavar="DIR", help="folder for the results, made if need be")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate every model, print the table and write the files; 1 if some faces were left out."""
+    if not arguments.threshold > 0:
+        raise ValueError(f"--threshold: expected percent above 0, got {arguments.threshold:g}")
+    out = _folder(arguments.out)
+    # What can be wrong is looked at before the first long computation.
+    if out:
+        figures.require_matplotlib()
+    subjects = list(_subjects(arguments))
+    settings = [_setting(subject, arguments.sweep) for subject in subjects] if arguments.sweep else None
+    name, root = arguments.data
+    data = open_data(name, root, arguments.split, skip_bad=arguments.skip_bad, **_options(arguments))
+    detector = create_detector(arguments.detector)
+    boxes = None if detector is None else detected_boxes(data, detector)
+    plain, averaged = [], []
+    for subject in subjects:
+        if isinstance(subject.source, Path):
+            plain.append(read_predictions(subject.source, data, norm=arguments.norm, name=subject.name))
+            continue
+        plain.append(_evaluate(subject, data, boxes, arguments, flip_average=False))
+        if arguments.flip_average:
+            averaged.append(_evaluate(subject, data, boxes, arguments, flip_average=True))
+    evaluations = plain + averaged
+    print(_table(evaluations, arguments.threshold))
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        _write(evaluations, data, out, arguments.threshold)
+        if settings:
+            figures.draw_sweep(plain, settings, arguments.sweep, out / "sweep.png")
+        print(f"written to {out}")
+    bad = {entry.where: entry.reason for evaluation in evaluations for entry in evaluation.bad}
+    if bad:
+        print(f"{len(bad)} face(s) were left out:", *bad.values(), sep="\n  ", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Of the reader; numbers, lists and the like are written as JSON, words as they are."""
+    options: dict[str, Any] = {"boxes": arguments.boxes} if arguments.boxes else {}
+    for option in arguments.option:
+        key, equals, text = option.partition("=")
+        if not (key.isidentifier() and equals):
+            raise ValueError(f"--option: expected KEY=VALUE, got {option!r}")
+        try:
+            options[key] = json.loads(text)
+        except json.JSONDecodeError:
+            options[key] = text
+    return options
+
+
+def _folder(out: str | None) -> Path | None:
+    if out is None:
+        return None
+    path = Path(out)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--out: expected a folder, got the file {path}")
+    return path
+
+
+def _subjects(arguments: argparse.Namespace) -> Iterator[Subject]:
+    """The models, loaded, under names that differ: the file's own, or with folders where two would be one."""
+    stems = [Path(model).stem for model in arguments.models]
+    for model, stem in zip(arguments.models, stems, strict=True):
+        if arguments.models.count(model) > 1:
+            raise ValueError(f"expected every MODEL once, got {model} twice")
+        # A name is part of file names.
+        name = stem if stems.count(stem) == 1 else os.path.splitext(model)[0].strip("./").replace(os.sep, "_")
+        yield Subject(name, _load(model, arguments))
+
+
+def _load(model: str, arguments: argparse.Namespace) -> LandmarkModel | Path:
+    suffix = Path(model).suffix.lower()
+    if suffix in PREDICTIONS:
+        return Path(model)
+    if suffix in OFFICIAL:
+        if arguments.mean_shape is None:
+            raise ValueError(f"{model}: an official checkpoint needs --mean-shape: a layout's name or its meanface.txt")
+        loaded: LandmarkModel = load_official(model, arguments.mean_shape)
+    elif model == BOX or suffix == ".safetensors":
+        loaded = load(default_model() if model == BOX else model)
+    else:
+        raise ValueError(f'MODEL: expected a .safetensors, .pth, .csv or .json file, or "{BOX}", got {model!r}')
+    return loaded.to(torch.device(arguments.device))
+
+
+def _setting(subject: Subject, key: str) -> float:
+    """A number of a model's configuration."""
+    value = None if isinstance(subject.source, Path) else subject.source.config.to_dict().get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"--sweep: expected a number of every model's configuration, got {key!r} for {subject.name}")
+    return float(value)
+
+
+def _evaluate(
+    subject: Subject, data: FaceData, boxes: Any, arguments: argparse.Namespace, *, flip_average: bool
+) -> Evaluation:
+    assert isinstance(subject.source, LandmarkModel)
+    runtime = compile(subject.source, arguments.engine, arguments.batch_size)
+    name = f"{subject.name}, flip average" if flip_average else subject.name
+    # Without a terminal there is no bar: it would stand among the messages of a log.
+    with tqdm(total=len(data) * (1 + flip_average), unit="crop", desc=name, leave=False, disable=None) as bar:
+
+        def counted(crops: Tensor) -> Landmarks:
+            found = runtime(crops)
+            bar.update(len(crops))
+            return found
+
+        return evaluate(
+            subject.source,
+            data,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            norm=arguments.norm,
+            flip_average=flip_average,
+            run=counted,
+            boxes=boxes,
+            skip_bad=arguments.skip_bad,
+            name=name,
+        )
+
+
+def _table(evaluations: Sequence[Evaluation], threshold: float) -> str:
+    """The measures in columns."""
+    rows = [
+        ["model", "subset", "faces", "missed", "NME %", f"FR@{threshold:g} %", f"AUC@{threshold:g} %", "Point-Var %²"]
+    ]
+    for evaluation in evaluations:
+        for row in evaluation.summary(threshold):
+            numbers = [row[key] for key in ("nme", "failure_rate", "auc", "point_var")]
+            texts = ["-" if number is None else f"{number:.2f}" for number in numbers]
+            rows.append([row["model"], row["subset"], str(row["faces"]), str(row["missed"]), *texts])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # Names to the left, numbers to the right.
+    columns = [f"{'<' if place < 2 else '>'}{width}" for place, width in enumerate(widths)]
+    lines = ["  ".join(map(format, row, columns)) for row in rows]
+    first = evaluations[0]
+    return "\n".join([f"{first.data}, errors relative to {first.norm}", *(line.rstrip() for line in lines)])
+
+
+def _write(evaluations: Sequence[Evaluation], data: FaceData, out: Path, threshold: float) -> None:
+    for suffix in ("csv", "json"):
+        write_summary(evaluations, out / f"summary.{suffix}", threshold)
+    for evaluation in evaluations:
+        name = evaluation.name.replace(", ", "_").replace(" ", "_")
+        write_predictions(evaluation, out / f"{name}.predictions.csv")
+        figures.draw_worst_faces(evaluation, data, out / f"{name}.worst.png")
+    figures.draw_ced(evaluations, out / "ced.png", threshold)
+    figures.draw_landmark_errors(evaluations, data.layout, out / "landmarks.png")
