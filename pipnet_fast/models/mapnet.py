@@ -158,7 +158,8 @@ def gaussians(points_frac: Tensor, height: int, width: int, sigma_cells: float) 
 
 def heatmap_loss(heatmaps: Tensor, labels: Labels, sigma_cells: float) -> Tensor:
     """Mean squared error of heatmaps (B, N, H, W) against Gaussians, over cells and labelled landmarks."""
-    targets = gaussians(labels.points_frac, *heatmaps.shape[2:], sigma_cells)
+    height, width = heatmaps.shape[2:]
+    targets = gaussians(labels.points_frac, height, width, sigma_cells)
     error = (heatmaps.to(targets.dtype) - targets).square().mean(dim=(2, 3))
     return (error * labels.share).sum()
 
