@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import pipnet_fast as pf
+from bench.networks import load_pipnet
 from bench.record import Record, device_name, percentiles
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data import FaceData, ImageFile, Sample
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(arguments: argparse.Namespace) -> list[Record]:
     """The normalized error in percent, its mean and distribution, and the share of faces above 10%."""
     # A runtime is a copy of its model as it is now, so whatever is changed is changed before.
-    model = pf.load(arguments.model or default_model())
+    model = load_pipnet(arguments.model or default_model())
     if arguments.merge:
         model.with_mean_shape(model.mean_shape, arguments.merge)
     runtime = pf.compile(model, "torch", head_storage=arguments.head_storage)

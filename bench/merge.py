@@ -16,6 +16,7 @@ import torch
 
 import pipnet_fast as pf
 from bench.accuracy import read_csv
+from bench.networks import load_pipnet
 from bench.record import Record, device_name, percentiles
 from pipnet_fast.data import FaceData
 from pipnet_fast.data.augment import Augmentation
@@ -142,7 +143,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(arguments: argparse.Namespace) -> list[Record]:
     """Mean error in percent of each merge under each shift, and how far the mean merge is off to one side."""
-    model = pf.load(arguments.model or default_model())
+    model = load_pipnet(arguments.model or default_model())
     starts = model.table.starts.numpy()
     training = collect(model, read_csv(arguments.data / "train.csv"), Augmentation())
     merges = list(candidates(model, training))

@@ -29,6 +29,18 @@ def pipnet(backbone: str, size: int, width: float = 1.0) -> pf.PIPNet:
     return randomized(model)
 
 
+def load_pipnet(file: str | Path) -> pf.PIPNet:
+    """A trained PIPNet.
+
+    Raises:
+        ValueError: a model of another kind.
+    """
+    model = pf.load(file)
+    if not isinstance(model, pf.PIPNet):
+        raise ValueError(f"bench: --model: expected a PIPNet, got a {type(model).__name__}")
+    return model
+
+
 def randomized(model: Model, seed: int = 0) -> Model:
     """Give a model seeded weights of which every layer matters, in place; returns it in eval mode.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 import pipnet_fast as pf
-from bench.networks import Crops, face_crops, pipnet, random_crops
+from bench.networks import Crops, face_crops, load_pipnet, pipnet, random_crops
 from pipnet_fast.pipeline.images import normalize
 
 Points = npt.NDArray[np.floating[Any]]
@@ -110,8 +110,6 @@ def prepare(
 
 
 def _trained(file: Path) -> pf.PIPNet:
-    model = pf.load(file)
-    if not isinstance(model, pf.PIPNet):
-        raise ValueError(f"bench: --model: expected a PIPNet, got a {type(model).__name__}")
+    model = load_pipnet(file)
     # What the rivals' decodes compute.
     return model.with_mean_shape(model.mean_shape, "official")

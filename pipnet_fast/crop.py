@@ -96,6 +96,21 @@ class CropRule:
         return 0.5 if self.pixel_base == "center" else 0.0
 
 
+def fit_crop_rule(tight: Floats, crops: Floats) -> CropRule:
+    """The rule that maps tight face boxes best to the crops that a data set has of its own, in the median over faces.
+
+    A model that was trained on crops which follow from other boxes is used with tight ones: by this rule.
+
+    Args:
+        tight: (n, 4) tight boxes of the landmarks, px, n >= 1.
+        crops: (n, 4) crop boxes of the same faces, px.
+    """
+    sides = np.concatenate((tight[:, 2:] - tight[:, :2],) * 2, axis=1)
+    left, top, right, bottom = ((crops - tight) / sides * [-1, -1, 1, 1]).T
+    grow = float(np.median(np.concatenate((left, right, bottom))))
+    return CropRule(scale=1 + 2 * grow, top_shift=grow - float(np.median(top)))
+
+
 def tight_boxes(landmarks: Floats) -> npt.NDArray[np.float64]:
     """Tight boxes (n, 4) of landmarks (n, N, 2)."""
     landmarks = np.asarray(landmarks, dtype=np.float64)

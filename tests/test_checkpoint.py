@@ -242,8 +242,8 @@ def test_file_mode_follows_umask(umask: int, mode: int, tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == mode
 
 
-def test_only_a_pipnet_can_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="save: model: expected a PIPNet, got Linear"):
+def test_only_models_can_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="save: model: expected a PIPNet, CoordNet, MapNet or GRMI, got Linear"):
         pf.save(nn.Linear(1, 1), tmp_path / "model.safetensors")  # type: ignore[arg-type]
     assert not os.listdir(tmp_path)
 
@@ -503,6 +503,11 @@ def test_rewriting_alone_changes_nothing(tmp_path: Path) -> None:
     assert pf.load(rewritten(tmp_path / "model.safetensors")).config == plain().config
 
 
+def test_files_that_do_not_say_their_kind_are_pipnets(tmp_path: Path) -> None:
+    # As those written by version 0.1.
+    assert isinstance(pf.load(rewritten(tmp_path / "model.safetensors", kind=None)), pf.PIPNet)
+
+
 def config(**changes: Any) -> str:
     entries = {**plain().config.to_dict(), **changes}
     return json.dumps({key: value for key, value in entries.items() if value != "left out"})
@@ -519,6 +524,8 @@ def config(**changes: Any) -> str:
         pytest.param({"format": None}, "in format 'pipnet_fast/1', got None", id="no format"),
         pytest.param({"format": "pipnet_fast/2"}, "in format 'pipnet_fast/1', got 'pipnet_fast/2'", id="later format"),
         pytest.param({"format": "pt"}, "in format 'pipnet_fast/1', got 'pt'", id="other format"),
+        pytest.param({"kind": "vgg"}, "bad metadata: kind: expected one of .'pipnet', .* got 'vgg'", id="kind"),
+        pytest.param({"kind": "mapnet"}, "bad metadata: expected the entries .*'stride'", id="other kind"),
         pytest.param({"config": None}, "bad metadata: 'config'", id="no config"),
         pytest.param({"config": "{"}, "bad metadata: Expecting", id="broken config"),
         pytest.param({"config": "7"}, "bad metadata", id="number as config"),
@@ -621,3 +628,61 @@ def test_files_of_the_package_load() -> None:
         model = pf.load(file)
     assert (model.config.backbone, model.config.num_landmarks, model.config.width) == ("resnet18", 68, 0.5)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+RIVALS: dict[str, Callable[..., pf.CoordNet | pf.MapNet | pf.GRMI]] = {
+    "coordnet": functools.partial(pf.CoordNet, "resnet18", 5, 64, width=0.125),
+    "mapnet": functools.partial(pf.MapNet, "resnet18", 5, 4, 64, width=0.125),
+    "grmi": functools.partial(pf.GRMI, "resnet50", 5, 9.5, 64, width=0.125),
+}
+
+
+@pytest.mark.parametrize("kind", RIVALS)
+def test_rivals_round_trip(kind: str, tmp_path: Path) -> None:
+    model = RIVALS[kind](crop=pf.CropRule(1.4, 0.1)).eval()
+    pf.save(model, tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert file.metadata()["kind"] == kind
+    loaded = pf.load(tmp_path / "model.safetensors")
+    assert type(loaded) is type(model)
+    assert (loaded.config, loaded.crop) == (model.config, model.crop)
+    assert not any(module.training for module in loaded.modules())
+    x = torch.randn(2, 3, 64, 64)
+    assert_equal(loaded.predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize("kind", RIVALS)
+def test_rivals_run_in_the_landmarker(kind: str, tmp_path: Path) -> None:
+    pf.save(RIVALS[kind](), tmp_path / "model.safetensors")
+    landmarker = pf.FaceLandmarker(tmp_path / "model.safetensors", detector=None, device="cpu", engine="torch")
+    faces = landmarker(np.zeros((80, 90, 3), np.uint8), boxes=[[10, 10, 60, 70]])
+    assert faces.landmarks.shape == (1, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        pytest.param("coordnet", {"num_landmarks": 6}, "does not fit a CoordNet of .* size mismatch", id="other N"),
+        pytest.param("coordnet", {"input_size": 128}, "does not fit a CoordNet of .* size mismatch", id="other crops"),
+        pytest.param("coordnet", {"input_size": 4097}, "input_size: .* up to 4096", id="huge crops"),
+        pytest.param("coordnet", {"num_landmarks": 10**12}, "does not fit", id="all the memory there is"),
+        pytest.param("mapnet", {"num_landmarks": 10**30}, "model.safetensors: ", id="more than a number holds"),
+        pytest.param("mapnet", {"num_landmarks": "5"}, "num_landmarks: expected an integer", id="text"),
+        pytest.param("mapnet", {"stride": 2}, "does not fit a MapNet", id="other stride"),
+        pytest.param("mapnet", {"stride": 8}, r"stride: expected one of \(1, 2, 4\)", id="unknown stride"),
+        pytest.param("mapnet", {"width": 1e9}, "width: expected 0 < width <= 4", id="width"),
+        pytest.param("mapnet", {"weights": "imagenet"}, "expected the entries", id="something to download"),
+        pytest.param("grmi", {"radius_px": float("nan")}, "radius_px: expected a number > 0", id="radius"),
+        pytest.param("grmi", {"backbone": "resnet101"}, "does not fit a GRMI", id="backbone"),
+        pytest.param("grmi", {"backbone": ["resnet50"]}, "model.safetensors: ", id="list as backbone"),
+    ],
+)
+def test_refused_rivals(kind: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    model, file = RIVALS[kind](), tmp_path / "model.safetensors"
+    pf.save(model, file)
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    metadata["config"] = json.dumps({**model.config.to_dict(), **changes})
+    safetensors.torch.save_file(safetensors.torch.load_file(file), file, metadata)
+    with pytest.raises(ValueError, match=message):
+        pf.load(file)

@@ -68,6 +68,15 @@ class LandmarkModel(nn.Module):
             x = getattr(self, name)(x)
         return x
 
+    def loss(self, x: Tensor, points_frac: Tensor) -> tuple[Tensor, ...]:
+        """The training loss: a named tuple of scalars, of which the first, ``total``, is what is differentiated.
+
+        Args:
+            x: as for ``forward``.
+            points_frac: (B, N, 2) labels in fractions of the crop; may leave 0..1; NaN where not labelled.
+        """
+        raise NotImplementedError
+
     def landmarks(self, features: Tensor) -> Landmarks:
         """Head and decoding: features (B, C, H, W) of ``forward_features``, or of an engine that runs it, B >= 0."""
         raise NotImplementedError

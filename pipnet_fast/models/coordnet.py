@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipnet_fast.backbones import create_backbone
 from pipnet_fast.crop import CropRule
 from pipnet_fast.models._base import LandmarkModel, require_int
+from pipnet_fast.models._labels import read_labels
 from pipnet_fast.ops import Landmarks
 from pipnet_fast.ops._merge import result_dtype
 
@@ -21,6 +22,13 @@ class Coordinates(NamedTuple):
 
     points_frac: Tensor
     """(B, N, 2), x before y, in fractions of the crop."""
+
+
+class CoordNetLoss(NamedTuple):
+    """A scalar in float32 (float64 if the model is)."""
+
+    total: Tensor
+    """Mean absolute error of the labelled coordinates, in fractions of the crop."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,22 @@ class CoordNet(LandmarkModel):
         """
         self._check_input(x)
         return Coordinates(self._points(self.forward_features(x)))
+
+    def loss(self, x: Tensor, points_frac: Tensor) -> CoordNetLoss:
+        """The training loss of section 4.3.1, L1.
+
+        Args:
+            x: as for ``forward``.
+            points_frac: (B, N, 2) labels in fractions of the crop; may leave 0..1; NaN where not labelled. The mean is
+                over what is labelled, and 0 if nothing is.
+
+        Raises:
+            TypeError, ValueError: a bad input.
+        """
+        points = self(x).points_frac
+        labels = read_labels("CoordNet", x, points_frac, self.config.num_landmarks)
+        error = (points.to(labels.share.dtype) - labels.points_frac).abs().mean(dim=2)
+        return CoordNetLoss((error * labels.share).sum())
 
     @torch.no_grad()
     def landmarks(self, features: Tensor) -> Landmarks:

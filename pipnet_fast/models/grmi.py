@@ -8,16 +8,21 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pipnet_fast.backbones import create_backbone
 from pipnet_fast.crop import CropRule
 from pipnet_fast.models._base import LandmarkModel, require_int
+from pipnet_fast.models._labels import Labels, read_labels
 from pipnet_fast.models.mapnet import decode_heatmaps
 from pipnet_fast.ops import Landmarks
 from pipnet_fast.ops._merge import result_dtype
 
 # Votes that are in memory at once, about 64 bytes each: 1 GB, two images of 98 landmarks at 256x256.
 MAX_VOTES = 1 << 24
+
+# Weights of the two terms, section 4.6.
+DISK_WEIGHT, OFFSET_WEIGHT = 4.0, 1.0
 
 
 class VotingMaps(NamedTuple):
@@ -29,6 +34,17 @@ class VotingMaps(NamedTuple):
     """(B, N, H, W), x of the landmark from the cell's center, in px of the crop."""
     offset_y: Tensor
     """(B, N, H, W), the same for y."""
+
+
+class GRMILoss(NamedTuple):
+    """The loss and its terms, scalars in float32 (float64 if the model is)."""
+
+    total: Tensor
+    """4 * disk + offset, section 4.6."""
+    disk: Tensor
+    """Mean binary cross-entropy of the pixels, labelled 1 within the radius around the landmark."""
+    offset: Tensor
+    """Mean smooth L1 error of the offsets within the disk, both axes, in px."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +117,22 @@ class GRMI(LandmarkModel):
         self._check_input(x)
         return self._maps(self.forward_features(x))
 
+    def loss(self, x: Tensor, points_frac: Tensor) -> GRMILoss:
+        """The training loss of section 4.6, on the maps upsampled to pixels, as Papandreou et al. define it.
+
+        Args:
+            x: as for ``forward``.
+            points_frac: (B, N, 2) labels in fractions of the crop; may leave 0..1; NaN where not labelled. Means are
+                over what is labelled, and 0 if nothing is.
+
+        Raises:
+            TypeError, ValueError: a bad input.
+        """
+        maps = self(x)
+        labels = read_labels("GRMI", x, points_frac, self.config.num_landmarks)
+        disk, offset = voting_loss(maps, labels, self._stride, self.config.radius_px)
+        return GRMILoss(DISK_WEIGHT * disk + OFFSET_WEIGHT * offset, disk, offset)
+
     @torch.no_grad()
     def landmarks(self, features: Tensor) -> Landmarks:
         """Landmarks of features (B, C, H / 8, W / 8), B >= 0.
@@ -156,3 +188,41 @@ def hough_votes(maps: VotingMaps, radius_px: float) -> Tensor:
         votes[..., step:].scatter_add_(2, pixel, (probability * share * (1 - right)).flatten(2))
         votes[..., step + 1 :].scatter_add_(2, pixel, (probability * share * right).flatten(2))
     return votes.view(batch, landmarks, height + 2, row)[..., 1:-1, 1:-1] / (math.pi * radius_px**2)
+
+
+def voting_loss(maps: VotingMaps, labels: Labels, stride: int, radius_px: float) -> tuple[Tensor, Tensor]:
+    """The terms ``disk`` and ``offset`` of ``GRMILoss``.
+
+    A disk counts by its area pi * radius^2 whether or not all of it lies in the crop, so that terms of parts of a batch
+    add up to those of the whole. One image is upsampled at a time and once more in the backward pass: the pixels of a
+    batch would take gigabytes.
+    """
+    terms = maps.logits.new_zeros(2, dtype=labels.share.dtype)
+    for image in zip(*maps, *labels, strict=True):
+        terms = terms + checkpoint(_pixel_terms, *image, stride, radius_px, use_reentrant=False)
+    disk, offset = terms.unbind()
+    return disk, offset
+
+
+def _pixel_terms(
+    logits: Tensor,
+    offset_x: Tensor,
+    offset_y: Tensor,
+    points_frac: Tensor,
+    share: Tensor,
+    stride: int,
+    radius_px: float,
+) -> Tensor:
+    """What one image adds to the two terms; maps (N, H, W), points (N, 2), shares (N,)."""
+    pixels = upsample(VotingMaps(*(m.unsqueeze(0).to(share.dtype) for m in (logits, offset_x, offset_y))), stride)
+    height, width = pixels.logits.shape[2:]
+    x, y = (
+        points_frac[:, axis, None] * size - torch.arange(size, dtype=share.dtype, device=share.device) - 0.5
+        for axis, size in ((0, width), (1, height))
+    )
+    near = (x.square().unsqueeze(1) + y.square().unsqueeze(2) <= radius_px**2).to(share.dtype)
+    disk = F.binary_cross_entropy_with_logits(pixels.logits[0], near, reduction="none").mean(dim=(1, 2))
+    error = F.smooth_l1_loss(pixels.offset_x[0], x.unsqueeze(1).expand_as(near), reduction="none")
+    error = error + F.smooth_l1_loss(pixels.offset_y[0], y.unsqueeze(2).expand_as(near), reduction="none")
+    offset = (error * near).sum(dim=(1, 2)) / (2 * math.pi * radius_px**2)
+    return torch.stack(((disk * share).sum(), (offset * share).sum()))

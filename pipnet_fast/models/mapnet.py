@@ -11,10 +11,14 @@ from pipnet_fast.backbones import create_backbone
 from pipnet_fast.backbones._neck import CHANNELS, deconvolution
 from pipnet_fast.crop import CropRule
 from pipnet_fast.models._base import LandmarkModel, require_int
+from pipnet_fast.models._labels import Labels, read_labels
 from pipnet_fast.ops import Landmarks
 from pipnet_fast.ops._merge import result_dtype, winning_cells
 
 MapStride = Literal[1, 2, 4]
+
+# Section 4.3.1: the Gaussians of the labels are 4 px wide at every stride.
+GAUSSIAN_PX = 4
 
 
 class Heatmaps(NamedTuple):
@@ -22,6 +26,13 @@ class Heatmaps(NamedTuple):
 
     heatmaps: Tensor
     """(B, N, H / stride, W / stride), trained towards a Gaussian of height 1 at the landmark; not bounded."""
+
+
+class MapNetLoss(NamedTuple):
+    """A scalar in float32 (float64 if the model is)."""
+
+    total: Tensor
+    """Mean squared error of the labelled landmarks' heatmaps."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,21 @@ class MapNet(LandmarkModel):
         self._check_input(x)
         return Heatmaps(self._heatmaps(self.forward_features(x)))
 
+    def loss(self, x: Tensor, points_frac: Tensor) -> MapNetLoss:
+        """The training loss of section 4.3.1: L2 on Gaussians of radius 1, 2 and 4 cells at stride 4, 2 and 1.
+
+        Args:
+            x: as for ``forward``.
+            points_frac: (B, N, 2) labels in fractions of the crop; may leave 0..1; NaN where not labelled. The mean is
+                over what is labelled, and 0 if nothing is.
+
+        Raises:
+            TypeError, ValueError: a bad input.
+        """
+        heatmaps = self(x).heatmaps
+        labels = read_labels("MapNet", x, points_frac, self.config.num_landmarks)
+        return MapNetLoss(heatmap_loss(heatmaps, labels, GAUSSIAN_PX / self.config.stride))
+
     @torch.no_grad()
     def landmarks(self, features: Tensor) -> Landmarks:
         """Landmarks of features (B, C, H / 32, W / 32), B >= 0; scores are the highest responses.
@@ -113,6 +139,29 @@ class MapNet(LandmarkModel):
     def _heatmaps(self, features: Tensor) -> Tensor:
         heatmaps: Tensor = self.final_layer(self.deconv_layers(features))
         return heatmaps
+
+
+def gaussians(points_frac: Tensor, height: int, width: int, sigma_cells: float) -> Tensor:
+    """Perfect heatmaps (B, N, H, W) of points (B, N, 2): 1 at the point itself, which need not be a cell's center.
+
+    Points beside the map leave on it what reaches there, so that nothing is taught to see a landmark on the border.
+    """
+    x, y = (
+        points_frac[..., axis, None] * size
+        - torch.arange(size, dtype=points_frac.dtype, device=points_frac.device)
+        - 0.5
+        for axis, size in ((0, width), (1, height))
+    )
+    x, y = ((distance.square() / (-2 * sigma_cells**2)).exp() for distance in (x, y))
+    return y.unsqueeze(3) * x.unsqueeze(2)
+
+
+def heatmap_loss(heatmaps: Tensor, labels: Labels, sigma_cells: float) -> Tensor:
+    """Mean squared error of heatmaps (B, N, H, W) against Gaussians, over cells and labelled landmarks."""
+    height, width = heatmaps.shape[2:]
+    targets = gaussians(labels.points_frac, height, width, sigma_cells)
+    error = (heatmaps.to(targets.dtype) - targets).square().mean(dim=(2, 3))
+    return (error * labels.share).sum()
 
 
 def decode_heatmaps(heatmaps: Tensor, quarter_offset: bool) -> Landmarks:

@@ -10,7 +10,7 @@ import torch
 
 from pipnet_fast.crop import Image, warp
 from pipnet_fast.engines import compile, fastest_known
-from pipnet_fast.models import PIPNet, load
+from pipnet_fast.models import LandmarkModel, load
 from pipnet_fast.pipeline.detectors import Detector, create_detector
 from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.images import Color, as_rgb, check_color
@@ -28,7 +28,7 @@ class FaceLandmarker:
     Instances share no state, and one instance may be called from many threads at once.
 
     Args:
-        model: None for the model in the box, the path of a ``.safetensors`` model, or a ``PIPNet``, which is
+        model: None for the model in the box, the path of a ``.safetensors`` model, or a ``PIPNet`` or rival, which is
             then moved to ``device`` and put in eval mode; later changes of its weights do not matter.
         detector: "auto" or "haar" (OpenCV 4's own, nothing to download), "yunet:PATH" with the path of YuNet's
             ONNX file, a callable that maps an RGB image (h, w, 3) of uint8 to tight face boxes (n, 4 or 5), or
@@ -48,7 +48,7 @@ class FaceLandmarker:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | PIPNet | None = None,
+        model: str | os.PathLike[str] | LandmarkModel | None = None,
         detector: str | Detector | None = "auto",
         device: str | torch.device = "auto",
         engine: str = "auto",
@@ -61,9 +61,9 @@ class FaceLandmarker:
         self.device = _device(device)
         if model is None:
             model = default_model()
-        elif not isinstance(model, (str, os.PathLike, PIPNet)):
+        elif not isinstance(model, (str, os.PathLike, LandmarkModel)):
             raise TypeError(f"FaceLandmarker: model: expected a path or a PIPNet, got {type(model).__name__}")
-        self.model = (model if isinstance(model, PIPNet) else load(model)).to(self.device).eval()
+        self.model = (model if isinstance(model, LandmarkModel) else load(model)).to(self.device).eval()
         batch_size = BATCH_SIZES.get(self.device.type, 1)
         dtype = _dtype(self.model)
         if engine == "auto":
@@ -169,7 +169,7 @@ def as_boxes(boxes: Any) -> npt.NDArray[np.float32]:
     return array
 
 
-def _dtype(model: PIPNet) -> str:
+def _dtype(model: LandmarkModel) -> str:
     """A model in half precision stays so where engines have it."""
     parameter = next(model.parameters())
     halves = (torch.float16, torch.bfloat16)

@@ -1,0 +1,91 @@
+"""What learns: model, optimizer, moving average, and one step of them on a batch."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipnet_fast.models import LandmarkModel
+from pipnet_fast.pipeline.images import Normalizer
+from pipnet_fast.train.config import TrainConfig
+from pipnet_fast.train.distributed import LossModule, World, parallel
+from pipnet_fast.train.optimization import Average, create_optimizer, set_moment
+
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Learner:
+    """A model in training; the same for every kind, which differ in their ``loss`` only."""
+
+    def __init__(self, model: LandmarkModel, config: TrainConfig, world: World) -> None:
+        """Take ``model`` over to the device of ``world``."""
+        options = config.optimization
+        self.options, self.world = options, world
+        self.model = model.to(world.device).train()
+        if options.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = Average(self.model, options.ema)
+        self.optimizer = create_optimizer(self.model, options, pretrained=config.model.weights is not None)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=options.precision == "float16")
+        weights = {name: getattr(options, name) for name in ("alpha", "beta") if getattr(options, name) is not None}
+        self._loss, self._unsynchronized = parallel(LossModule(self.model, weights), world)
+        self._normalize = Normalizer(config.model.input_size, torch.float32, world.device)
+
+    def step(self, crops: Tensor, points_frac: Tensor, epoch: float) -> dict[str, Tensor]:
+        """One step of the optimizer.
+
+        Args:
+            crops: (B, S, S, 3) uint8 RGB, this process' share of the batch.
+            points_frac: (B, N, 2) labels in fractions of the crop, NaN where not labelled.
+            epoch: the moment that the learning rate is taken of.
+
+        Returns:
+            The terms of the loss by name, the total as ``"loss"``: scalars, detached, on the device.
+        """
+        set_moment(self.optimizer, self.options, epoch)
+        parts = self.options.accumulate
+        sums: dict[str, Tensor] = {}
+        for part in range(parts):
+            with self._unsynchronized() if part + 1 < parts else nullcontext():
+                # Of the whole batch the same faces, however many processes share it.
+                terms = self._terms(crops[part::parts], points_frac[part::parts])
+                self.scaler.scale(terms["loss"] / parts).backward()  # type: ignore[no-untyped-call]
+            sums = {name: sums.get(name, 0) + term.detach() / parts for name, term in terms.items()}
+        if self.options.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.average.step()
+        return sums
+
+    def _terms(self, crops: Tensor, points_frac: Tensor) -> dict[str, Tensor]:
+        device, half = self.world.device, HALVES.get(self.options.precision)
+        # Channels-last, as the bytes are.
+        x = self._normalize(crops.to(device, non_blocking=True))
+        if not self.options.channels_last:
+            x = x.contiguous()
+        with torch.autocast(device.type, half, enabled=half is not None):
+            loss: Any = self._loss(x, points_frac.to(device, non_blocking=True))
+        total, *others = loss._fields
+        return {"loss": getattr(loss, total), **{f"loss_{name}": getattr(loss, name) for name in others}}
+
+    def state(self) -> dict[str, Any]:
+        """All that changes, for a checkpoint. The learning rate is a function of the epoch, so no schedule is in it."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "average_steps": self.average.steps,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Set what ``state`` has; in place, for others hold on to these tensors."""
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        self.average.steps = state["average_steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
