@@ -67,7 +67,8 @@ void head_decode(HeadDecodeArgs args, int threads) {
   const std::int64_t columns = args.strides.channel == 1 ? 0 : args.grid.height * args.grid.width * args.channels;
   const std::int64_t votes = args.landmarks * (1 + args.neighbors) * 2;
   const std::int64_t each = panels * kPanel + votes + columns;
-  args.cells = workspace(static_cast<std::size_t>(std::min(batch, kImages) * each));
+  args.rows = workspace(static_cast<std::size_t>(kFewLandmarks * args.channels + std::min(batch, kImages) * each));
+  args.cells = args.rows + kFewLandmarks * args.channels;
   for (std::int64_t first = 0; first < batch; first += kImages) {
     HeadDecodeArgs images = args;
     images.batch = std::min(batch - first, kImages);

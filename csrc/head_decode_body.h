@@ -80,25 +80,25 @@ inline float* winning_cells(const HeadDecodeArgs& a, std::int64_t image, std::in
   return a.cells + image * ((a.landmarks + kPanel - 1) / kPanel * kPanel) + first;
 }
 
-// ROWS x IMAGES dot products of contiguous weight rows with feature columns.
-template <int ROWS, int IMAGES, class Weight>
-inline void dot_rows(const Weight* weight, std::int64_t channels, const float* const* column, float* const* votes,
+// ROWS x COLUMNS dot products of contiguous weight rows with feature columns.
+template <int ROWS, int COLUMNS, class Weight>
+inline void dot_rows(const Weight* weight, std::int64_t channels, const float* const* column, float* const* results,
                      std::int64_t first_row) {
   weight += first_row * channels;
-  DotVec sum[IMAGES][ROWS];
-  for (int i = 0; i < IMAGES; ++i)
+  DotVec sum[COLUMNS][ROWS];
+  for (int i = 0; i < COLUMNS; ++i)
     for (int r = 0; r < ROWS; ++r) sum[i][r] = DotVec::broadcast(0.0f);
   std::int64_t c = 0;
   for (; c + DotVec::kLanes <= channels; c += DotVec::kLanes) {
-    DotVec feature[IMAGES];
-    for (int i = 0; i < IMAGES; ++i) feature[i] = DotVec::load(column[i] + c);
+    DotVec feature[COLUMNS];
+    for (int i = 0; i < COLUMNS; ++i) feature[i] = DotVec::load(column[i] + c);
     for (int r = 0; r < ROWS; ++r) {
       const DotVec row = DotVec::load(weight + r * channels + c);
-      for (int i = 0; i < IMAGES; ++i) sum[i][r] = DotVec::fma(row, feature[i], sum[i][r]);
+      for (int i = 0; i < COLUMNS; ++i) sum[i][r] = DotVec::fma(row, feature[i], sum[i][r]);
     }
   }
-  for (int i = 0; i < IMAGES; ++i) {
-    float* const out = votes[i] + first_row;
+  for (int i = 0; i < COLUMNS; ++i) {
+    float* const out = results[i] + first_row;
     for (int r = 0; r < ROWS; r += 2) DotVec::sum_two(sum[i][r], sum[i][r + 1], out + r);
     for (int r = 0; c < channels && r < ROWS; ++r)
       for (std::int64_t j = c; j < channels; ++j) out[r] += to_float(weight[r * channels + j]) * column[i][j];
@@ -135,6 +135,39 @@ inline void vote_in(const HeadDecodeArgs& a, std::int64_t image, std::int64_t la
     for (r = 0; r < rows; ++r) {
       if (scale != nullptr) votes[i][r] *= scale[r];
       votes[i][r] += corner[r % 2] + bias[r];
+    }
+  }
+}
+
+// Winners of the last landmarks, from `first` on, which are too few for a panel: row by row, with channels as lanes.
+template <class Weight>
+void score_rows(const HeadDecodeArgs& a, std::int64_t first) {
+  const std::int64_t count = a.landmarks - first, rows = count + count % 2, cells = a.grid.height * a.grid.width;
+  const Weight* weight = static_cast<const Weight*>(a.score_weight) + first * a.channels;
+  for (std::int64_t c = 0; c < a.channels; ++c, weight += kPanel) {
+    float lanes[kPanel];
+    for (int v = 0; v < kVecs; ++v) Vec::load(weight + v * Vec::kLanes).store(lanes + v * Vec::kLanes);
+    for (std::int64_t r = 0; r < rows; ++r) a.rows[r * a.channels + c] = lanes[r];
+  }
+  constexpr int kCells = 4;
+  for (std::int64_t image = 0; image < a.batch; ++image) {
+    float *best = a.scores + image * a.landmarks + first, *winner = winning_cells(a, image, first);
+    for (std::int64_t i = 0; i < count; ++i) best[i] = kLowest, winner[i] = 0.0f;
+    for (std::int64_t cell = 0; cell < cells; cell += kCells) {
+      const float* column[kCells];
+      float sums[kCells][kFewLandmarks], *sum[kCells];
+      for (std::int64_t t = 0; t < kCells; ++t) {
+        column[t] = cell_column(a, image, cell + t < cells ? cell + t : cell);
+        sum[t] = sums[t];
+      }
+      for (std::int64_t r = 0; r < rows; r += 2) dot_rows<2, kCells>(a.rows, a.channels, column, sum, r);
+      for (std::int64_t t = 0; t < kCells && cell + t < cells; ++t) {
+        for (std::int64_t i = 0; i < count; ++i) {
+          const float scale = a.score_scale == nullptr ? 1.0f : a.score_scale[first + i];
+          const float score = sums[t][i] * scale + a.score_bias[first + i];
+          if (score > best[i]) best[i] = score, winner[i] = static_cast<float>(cell + t);
+        }
+      }
     }
   }
 }
@@ -222,9 +255,14 @@ void panels_stored_as(const HeadDecodeArgs& a, std::int64_t begin, std::int64_t 
   Voters voters{begin * kPanel, begin * kPanel};
   Ahead ahead{vote_rows<Weight>(a, voters.next), nullptr};
   for (std::int64_t panel = begin; panel < end; ++panel) {
-    score_panel<Weight>(a, panel, voters, ahead);
-    const std::int64_t last = (panel + 1) * kPanel;
-    voters = {panel * kPanel, last < a.landmarks ? last : a.landmarks};
+    const std::int64_t first = panel * kPanel, last = first + kPanel < a.landmarks ? first + kPanel : a.landmarks;
+    if (last - first <= kFewLandmarks) {
+      vote_up_to<Weight>(a, voters, voters.end);
+      score_rows<Weight>(a, first);
+    } else {
+      score_panel<Weight>(a, panel, voters, ahead);
+    }
+    voters = {first, last};
   }
   vote_up_to<Weight>(a, voters, voters.end);
 }
