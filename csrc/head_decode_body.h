@@ -6,6 +6,7 @@
 //
 // Scores keep the arithmetic busy, votes wait for their weights, each of which is used once an image. So the two
 // alternate: a tile of one panel's scores, meanwhile fetching weights ahead, then a few votes of the panel before.
+// Where registers hold the sums of both (kVotesBeside), they alternate step by step, in one loop.
 #pragma once
 
 #include <cmath>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int kVecs = static_cast<int>(kPanel) / Vec::kLanes;
 constexpr float kLowest = -HUGE_VALF;
+static_assert(!kVotesBeside || kVoteRows <= 4, "6 rows take six vectors a step, and the tile may have too few channels");
 
 // A number as a type.
 template <int N>
@@ -42,37 +44,52 @@ struct Ahead {
   }
 };
 
-// Scores of one panel at T cells, in order, folded into the winners. The first of equal scores stays; a NaN
-// is not greater than anything and never wins.
+// Scores of one panel at T evenly spaced cells, summed channel by channel.
 template <int T, class Weight>
-inline void score_tile(const Weight* weight, const Vec* start, std::int64_t channels, const float* const* column,
-                       std::int64_t first_cell, Winners& best, Ahead& ahead) {
+struct ScoreTile {
+  static constexpr int kBases = (T + 3) / 4;
+  const Weight* weight;
+  const float* column[kBases];  // of every fourth cell: compilers keep these in registers, and would not keep all
+  const float* end;             // of the first column
+  std::ptrdiff_t step;          // from cell to cell
   Vec sum[T][kVecs];
-  for (int t = 0; t < T; ++t)
-    for (int v = 0; v < kVecs; ++v) sum[t][v] = start[v];
-  for (std::int64_t c = 0; c < channels; ++c, weight += kPanel) {
+
+  bool has(std::int64_t channels) const { return end - column[0] >= channels; }
+
+  [[gnu::always_inline]] void add_channel(Ahead& ahead) {
     ahead.fetch();
     Vec row[kVecs];
     for (int v = 0; v < kVecs; ++v) row[v] = Vec::load(weight + v * Vec::kLanes);
     for (int t = 0; t < T; ++t) {
-      const Vec feature = Vec::broadcast(column[t][c]);
+      const Vec feature = Vec::broadcast(column[t / 4][t % 4 * step]);
       for (int v = 0; v < kVecs; ++v) sum[t][v] = Vec::fma(feature, row[v], sum[t][v]);
     }
+    weight += kPanel;
+    for (int i = 0; i < kBases; ++i) ++column[i];
   }
-  for (int t = 0; t < T; ++t) {
-    const Vec cell = Vec::broadcast(static_cast<float>(first_cell + t));
-    for (int v = 0; v < kVecs; ++v) {
-      const Vec::Mask wins = Vec::greater(sum[t][v], best.score[v]);
-      best.score[v] = Vec::select(wins, sum[t][v], best.score[v]);
-      best.cell[v] = Vec::select(wins, cell, best.cell[v]);
+
+  // Folds the cells, in order, into the winners. The first of equal scores stays; a NaN is not greater than
+  // anything and never wins.
+  void fold(std::int64_t first_cell, Winners& best) const {
+    for (int t = 0; t < T; ++t) {
+      const Vec cell = Vec::broadcast(static_cast<float>(first_cell + t));
+      for (int v = 0; v < kVecs; ++v) {
+        const Vec::Mask wins = Vec::greater(sum[t][v], best.score[v]);
+        best.score[v] = Vec::select(wins, sum[t][v], best.score[v]);
+        best.cell[v] = Vec::select(wins, cell, best.cell[v]);
+      }
     }
   }
-}
+};
+
+// In the place of a tile: nothing.
+struct NoTile {
+  void add_channel(Ahead&) {}
+};
 
 // The channels of a cell, which are contiguous.
 inline const float* cell_column(const HeadDecodeArgs& a, std::int64_t image, std::int64_t cell) {
-  const std::int64_t y = cell / a.grid.width, x = cell % a.grid.width;
-  return a.features + image * a.strides.batch + y * a.strides.row + x * a.strides.column;
+  return a.features + image * a.strides.batch + cell * a.strides.column;
 }
 
 // Where an image's winning cells for the landmarks from `first` on are kept.
@@ -80,34 +97,49 @@ inline float* winning_cells(const HeadDecodeArgs& a, std::int64_t image, std::in
   return a.cells + image * ((a.landmarks + kPanel - 1) / kPanel * kPanel) + first;
 }
 
-// ROWS x COLUMNS dot products of contiguous weight rows with feature columns.
-template <int ROWS, int COLUMNS, class Weight>
-inline void dot_rows(const Weight* weight, std::int64_t channels, const float* const* column, float* const* results,
-                     std::int64_t first_row) {
-  weight += first_row * channels;
-  DotVec sum[COLUMNS][ROWS];
-  for (int i = 0; i < COLUMNS; ++i)
-    for (int r = 0; r < ROWS; ++r) sum[i][r] = DotVec::broadcast(0.0f);
-  std::int64_t c = 0;
-  for (; c + DotVec::kLanes <= channels; c += DotVec::kLanes) {
-    DotVec feature[COLUMNS];
-    for (int i = 0; i < COLUMNS; ++i) feature[i] = DotVec::load(column[i] + c);
-    for (int r = 0; r < ROWS; ++r) {
-      const DotVec row = DotVec::load(weight + r * channels + c);
-      for (int i = 0; i < COLUMNS; ++i) sum[i][r] = DotVec::fma(row, feature[i], sum[i][r]);
+// ROWS x COLUMNS dot products of contiguous weight rows with feature columns, each as PARTS partial sums; with every
+// step the tile advances by a channel.
+template <int ROWS, int COLUMNS, int PARTS, class Weight, class Tile>
+[[gnu::always_inline]] inline void dot_rows(const Weight* weight, std::int64_t channels, const float* const* column,
+                                            float* const* results, std::int64_t first_row, Tile& tile, Ahead& ahead) {
+  constexpr int kStep = PARTS * DotVec::kLanes;
+  const Weight* row[ROWS];
+  const float* features[COLUMNS];
+  DotVec sum[COLUMNS][ROWS][PARTS];
+  for (int r = 0; r < ROWS; ++r) row[r] = weight + (first_row + r) * channels;
+  for (int i = 0; i < COLUMNS; ++i) {
+    features[i] = column[i];
+    for (int r = 0; r < ROWS; ++r)
+      for (int v = 0; v < PARTS; ++v) sum[i][r][v] = DotVec::broadcast(0.0f);
+  }
+  const std::int64_t whole = channels / kStep * kStep;
+  for (const float* end = column[0] + whole; features[0] < end;) {
+    tile.add_channel(ahead);
+    for (int v = 0; v < PARTS; ++v) {
+      DotVec feature[COLUMNS];
+      for (int i = 0; i < COLUMNS; ++i) feature[i] = DotVec::load(features[i] + v * DotVec::kLanes);
+      for (int r = 0; r < ROWS; ++r) {
+        const DotVec weights = DotVec::load(row[r] + v * DotVec::kLanes);
+        for (int i = 0; i < COLUMNS; ++i) sum[i][r][v] = DotVec::fma(weights, feature[i], sum[i][r][v]);
+      }
     }
+    for (int r = 0; r < ROWS; ++r) row[r] += kStep;
+    for (int i = 0; i < COLUMNS; ++i) features[i] += kStep;
   }
   for (int i = 0; i < COLUMNS; ++i) {
     float* const out = results[i] + first_row;
-    for (int r = 0; r < ROWS; r += 2) DotVec::sum_two(sum[i][r], sum[i][r + 1], out + r);
-    for (int r = 0; c < channels && r < ROWS; ++r)
-      for (std::int64_t j = c; j < channels; ++j) out[r] += to_float(weight[r * channels + j]) * column[i][j];
+    for (int v = 1; v < PARTS; ++v)
+      for (int r = 0; r < ROWS; ++r) sum[i][r][0] = DotVec::add(sum[i][r][0], sum[i][r][v]);
+    for (int r = 0; r < ROWS; r += 2) DotVec::sum_two(sum[i][r][0], sum[i][r + 1][0], out + r);
+    for (int r = 0; whole < channels && r < ROWS; ++r)
+      for (std::int64_t j = 0; j < channels - whole; ++j) out[r] += to_float(row[r][j]) * features[i][j];
   }
 }
 
-// The votes of a landmark in IMAGES images.
-template <int IMAGES, class Weight>
-inline void vote_in(const HeadDecodeArgs& a, std::int64_t image, std::int64_t landmark) {
+// The votes of a landmark in IMAGES images; meanwhile the tile advances.
+template <int IMAGES, class Weight, class Tile>
+[[gnu::always_inline]] inline void vote_in(const HeadDecodeArgs& a, std::int64_t image, std::int64_t landmark,
+                                           Tile& tile, Ahead& ahead) {
   const std::int64_t rows = 2 * (1 + a.neighbors);
   const Weight* weight = static_cast<const Weight*>(a.vote_weight) + landmark * rows * a.channels;
   std::int64_t cell[IMAGES];
@@ -119,14 +151,17 @@ inline void vote_in(const HeadDecodeArgs& a, std::int64_t image, std::int64_t la
     votes[i] = a.votes + ((image + i) * a.landmarks + landmark) * rows;
   }
   // As many sums at once as hide the latency of adding to one.
-  constexpr int kRows = IMAGES == 1 ? 8 : 2;
+  constexpr int kRows = IMAGES == 1 ? kVoteRows : 2, kParts = IMAGES == 1 ? 8 / kRows : 1;
   std::int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows) dot_rows<kRows, IMAGES>(weight, a.channels, column, votes, r);
-  switch (rows - r) {
-    case 6: dot_rows<6, IMAGES>(weight, a.channels, column, votes, r); break;
-    case 4: dot_rows<4, IMAGES>(weight, a.channels, column, votes, r); break;
-    case 2: dot_rows<2, IMAGES>(weight, a.channels, column, votes, r); break;
-    default: break;
+  for (; r + kRows <= rows; r += kRows)
+    dot_rows<kRows, IMAGES, kParts>(weight, a.channels, column, votes, r, tile, ahead);
+  if constexpr (IMAGES == 1) {
+    switch (rows - r) {
+      case 6: dot_rows<6, 1, 1>(weight, a.channels, column, votes, r, tile, ahead); break;
+      case 4: dot_rows<4, 1, 2>(weight, a.channels, column, votes, r, tile, ahead); break;
+      case 2: dot_rows<2, 1, 4>(weight, a.channels, column, votes, r, tile, ahead); break;
+      default: break;
+    }
   }
   const float* bias = a.vote_bias + landmark * rows;
   const float* scale = a.vote_scale == nullptr ? nullptr : a.vote_scale + landmark * rows;
@@ -150,6 +185,8 @@ void score_rows(const HeadDecodeArgs& a, std::int64_t first) {
     for (std::int64_t r = 0; r < rows; ++r) a.rows[r * a.channels + c] = lanes[r];
   }
   constexpr int kCells = 4;
+  NoTile no_tile;
+  Ahead no_ahead{};
   for (std::int64_t image = 0; image < a.batch; ++image) {
     float *best = a.scores + image * a.landmarks + first, *winner = winning_cells(a, image, first);
     for (std::int64_t i = 0; i < count; ++i) best[i] = kLowest, winner[i] = 0.0f;
@@ -160,7 +197,8 @@ void score_rows(const HeadDecodeArgs& a, std::int64_t first) {
         column[t] = cell_column(a, image, cell + t < cells ? cell + t : cell);
         sum[t] = sums[t];
       }
-      for (std::int64_t r = 0; r < rows; r += 2) dot_rows<2, kCells>(a.rows, a.channels, column, sum, r);
+      for (std::int64_t r = 0; r < rows; r += 2)
+        dot_rows<2, kCells, 1>(a.rows, a.channels, column, sum, r, no_tile, no_ahead);
       for (std::int64_t t = 0; t < kCells && cell + t < cells; ++t) {
         for (std::int64_t i = 0; i < count; ++i) {
           const float scale = a.score_scale == nullptr ? 1.0f : a.score_scale[first + i];
@@ -178,11 +216,13 @@ struct Voters {
 };
 
 template <class Weight>
-inline void vote_up_to(const HeadDecodeArgs& a, Voters& voters, std::int64_t last) {
+void vote_up_to(const HeadDecodeArgs& a, Voters& voters, std::int64_t last) {
+  NoTile no_tile;
+  Ahead no_ahead{};
   for (; voters.next < last; ++voters.next) {
     std::int64_t image = 0;
-    for (; image + 4 <= a.batch; image += 4) vote_in<4, Weight>(a, image, voters.next);
-    for (; image < a.batch; ++image) vote_in<1, Weight>(a, image, voters.next);
+    for (; image + 4 <= a.batch; image += 4) vote_in<4, Weight>(a, image, voters.next, no_tile, no_ahead);
+    for (; image < a.batch; ++image) vote_in<1, Weight>(a, image, voters.next, no_tile, no_ahead);
   }
 }
 
@@ -201,12 +241,35 @@ inline const char* fetch_end(const HeadDecodeArgs& a, std::int64_t landmark) {
   return end - here < kFarthest ? end : here + kFarthest;
 }
 
+// Scores of a panel at T cells from `cell` on, folded into the winners; meanwhile voters before `last` vote, if the
+// tile has a channel for each of their steps.
+template <int T, class Weight>
+inline void score_tile(const HeadDecodeArgs& a, std::int64_t image, const Weight* weight, const Vec* start,
+                       std::int64_t cell, Winners& best, Voters& voters, std::int64_t last, Ahead& shared) {
+  Ahead ahead = shared;
+  ScoreTile<T, Weight> tile;
+  tile.weight = weight, tile.step = a.strides.column;
+  for (int t = 0; t < T; t += 4) tile.column[t / 4] = cell_column(a, image, cell + t);
+  tile.end = tile.column[0] + a.channels;
+  for (int t = 0; t < T; ++t)
+    for (int v = 0; v < kVecs; ++v) tile.sum[t][v] = start[v];
+  if constexpr (kVotesBeside && T == kTileCells) {
+    // A step takes eight vectors of weights.
+    const std::int64_t steps = (1 + a.neighbors) * (a.channels / DotVec::kLanes) / 4;
+    for (; a.batch == 1 && voters.next < last && tile.has(steps); ++voters.next)
+      vote_in<1, Weight>(a, image, voters.next, tile, ahead);
+  }
+  while (tile.has(1)) tile.add_channel(ahead);
+  shared = ahead;
+  tile.fold(cell, best);
+}
+
 // Winners of a panel in all images; meanwhile the voters vote.
 template <class Weight>
-void score_panel(const HeadDecodeArgs& a, std::int64_t panel, Voters& voters, Ahead& ahead) {
+void score_panel(const HeadDecodeArgs& a, std::int64_t first, Voters& voters, Ahead& ahead) {
   constexpr std::int64_t T = kTileCells;
-  const Weight* weight = static_cast<const Weight*>(a.score_weight) + panel * a.channels * kPanel;
-  const std::int64_t first = panel * kPanel, cells = a.grid.height * a.grid.width;
+  const Weight* weight = static_cast<const Weight*>(a.score_weight) + first * a.channels;
+  const std::int64_t cells = a.grid.height * a.grid.width;
   const std::int64_t count = a.landmarks - first < kPanel ? a.landmarks - first : kPanel;
   Vec start[kVecs];
   for (int v = 0; v < kVecs; ++v) {
@@ -223,20 +286,19 @@ void score_panel(const HeadDecodeArgs& a, std::int64_t panel, Voters& voters, Ah
       best.cell[v] = Vec::broadcast(0.0f);
     }
     for (std::int64_t cell = 0; cell < cells; cell += T) {
-      ahead.end = fetch_end<Weight>(a, voters.next);
-      const float* column[T];
-      std::int64_t left = cells - cell < T ? cells - cell : T, done = 0;
-      for (std::int64_t t = 0; t < left; ++t) column[t] = cell_column(a, image, cell + t);
+      ahead.end = fetch_end<Weight>(a, first - (voters.end - voters.next));
+      std::int64_t left = cells - cell < T ? cells - cell : T, at = cell;
+      const std::int64_t last = voters.end - waiting + waiting * ++tile / tiles;
       const auto score = [&](auto size) {
         constexpr int kSize = decltype(size)::value;
-        score_tile<kSize>(weight, start, a.channels, column + done, cell + done, best, ahead);
-        done += kSize, left -= kSize;
+        score_tile<kSize>(a, image, weight, start, at, best, voters, last, ahead);
+        at += kSize, left -= kSize;
       };
       if (left == T) score(Size<T>{});
       if (left >= 4) score(Size<4>{});
       if (left >= 2) score(Size<2>{});
       if (left >= 1) score(Size<1>{});
-      vote_up_to<Weight>(a, voters, voters.end - waiting + waiting * ++tile / tiles);
+      vote_up_to<Weight>(a, voters, last);
     }
     float scores[kPanel];
     for (int v = 0; v < kVecs; ++v) {
@@ -251,27 +313,28 @@ void score_panel(const HeadDecodeArgs& a, std::int64_t panel, Voters& voters, Ah
 }
 
 template <class Weight>
-void panels_stored_as(const HeadDecodeArgs& a, std::int64_t begin, std::int64_t end) {
-  Voters voters{begin * kPanel, begin * kPanel};
-  Ahead ahead{vote_rows<Weight>(a, voters.next), nullptr};
-  for (std::int64_t panel = begin; panel < end; ++panel) {
-    const std::int64_t first = panel * kPanel, last = first + kPanel < a.landmarks ? first + kPanel : a.landmarks;
+void panels_stored_as(const HeadDecodeArgs& a, Panels& panels) {
+  Voters voters{0, 0};
+  Ahead ahead{vote_rows<Weight>(a, 0), nullptr};
+  for (std::int64_t first; (first = take_panel(panels) * kPanel) < a.landmarks;) {
+    const std::int64_t last = first + kPanel < a.landmarks ? first + kPanel : a.landmarks;
+    if (first != voters.end) ahead.next = vote_rows<Weight>(a, first);  // others took the panels between
     if (last - first <= kFewLandmarks) {
       vote_up_to<Weight>(a, voters, voters.end);
       score_rows<Weight>(a, first);
     } else {
-      score_panel<Weight>(a, panel, voters, ahead);
+      score_panel<Weight>(a, first, voters, ahead);
     }
     voters = {first, last};
   }
   vote_up_to<Weight>(a, voters, voters.end);
 }
 
-void head_decode_panels(const HeadDecodeArgs& a, std::int64_t begin, std::int64_t end) {
+void head_decode_panels(const HeadDecodeArgs& a, Panels& panels) {
   switch (a.storage) {
-    case Storage::float32: return panels_stored_as<float>(a, begin, end);
-    case Storage::float16: return panels_stored_as<Half>(a, begin, end);
-    case Storage::int8: return panels_stored_as<std::int8_t>(a, begin, end);
+    case Storage::float32: return panels_stored_as<float>(a, panels);
+    case Storage::float16: return panels_stored_as<Half>(a, panels);
+    case Storage::int8: return panels_stored_as<std::int8_t>(a, panels);
   }
 }
 
