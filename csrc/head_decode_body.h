@@ -19,7 +19,6 @@ namespace {
 
 constexpr int kVecs = static_cast<int>(kPanel) / Vec::kLanes;
 constexpr float kLowest = -HUGE_VALF;
-static_assert(!kVotesBeside || kVoteRows <= 4, "6 rows take six vectors a step, and the tile may have too few channels");
 
 // A number as a type.
 template <int N>
@@ -47,6 +46,7 @@ struct Ahead {
 // Scores of one panel at T evenly spaced cells, summed channel by channel.
 template <int T, class Weight>
 struct ScoreTile {
+  static constexpr int kVoteRows = 4;  // at once beside it: more have more addresses than there are registers
   static constexpr int kBases = (T + 3) / 4;
   const Weight* weight;
   const float* column[kBases];  // of every fourth cell: compilers keep these in registers, and would not keep all
@@ -83,7 +83,9 @@ struct ScoreTile {
 };
 
 // In the place of a tile: nothing.
+template <int ROWS>
 struct NoTile {
+  static constexpr int kVoteRows = ROWS;
   void add_channel(Ahead&) {}
 };
 
@@ -151,15 +153,17 @@ template <int IMAGES, class Weight, class Tile>
     votes[i] = a.votes + ((image + i) * a.landmarks + landmark) * rows;
   }
   // As many sums at once as hide the latency of adding to one.
-  constexpr int kRows = IMAGES == 1 ? kVoteRows : 2, kParts = IMAGES == 1 ? 8 / kRows : 1;
+  constexpr int kRows = IMAGES == 1 ? Tile::kVoteRows : 2, kParts = kRows == 4 ? 2 : 1;
   std::int64_t r = 0;
   for (; r + kRows <= rows; r += kRows)
     dot_rows<kRows, IMAGES, kParts>(weight, a.channels, column, votes, r, tile, ahead);
-  if constexpr (IMAGES == 1) {
+  if constexpr (kRows == 4) {
+    if (r < rows) dot_rows<2, IMAGES, 4>(weight, a.channels, column, votes, r, tile, ahead);
+  } else if constexpr (kRows == 8) {
     switch (rows - r) {
-      case 6: dot_rows<6, 1, 1>(weight, a.channels, column, votes, r, tile, ahead); break;
-      case 4: dot_rows<4, 1, 2>(weight, a.channels, column, votes, r, tile, ahead); break;
-      case 2: dot_rows<2, 1, 4>(weight, a.channels, column, votes, r, tile, ahead); break;
+      case 6: dot_rows<6, IMAGES, 1>(weight, a.channels, column, votes, r, tile, ahead); break;
+      case 4: dot_rows<4, IMAGES, 1>(weight, a.channels, column, votes, r, tile, ahead); break;
+      case 2: dot_rows<2, IMAGES, 1>(weight, a.channels, column, votes, r, tile, ahead); break;
       default: break;
     }
   }
@@ -185,7 +189,7 @@ void score_rows(const HeadDecodeArgs& a, std::int64_t first) {
     for (std::int64_t r = 0; r < rows; ++r) a.rows[r * a.channels + c] = lanes[r];
   }
   constexpr int kCells = 4;
-  NoTile no_tile;
+  NoTile<2> no_tile;
   Ahead no_ahead{};
   for (std::int64_t image = 0; image < a.batch; ++image) {
     float *best = a.scores + image * a.landmarks + first, *winner = winning_cells(a, image, first);
@@ -217,12 +221,19 @@ struct Voters {
 
 template <class Weight>
 void vote_up_to(const HeadDecodeArgs& a, Voters& voters, std::int64_t last) {
-  NoTile no_tile;
+  // Where others of a grid's votes may stand beside a tile, these are summed in the same order: the result must not
+  // depend on who votes when.
+  const bool as_beside = kVotesBeside && a.grid.height * a.grid.width >= kTileCells;
+  NoTile<kVotesBeside ? 4 : 8> few_rows;
+  NoTile<8> many_rows;
   Ahead no_ahead{};
   for (; voters.next < last; ++voters.next) {
     std::int64_t image = 0;
-    for (; image + 4 <= a.batch; image += 4) vote_in<4, Weight>(a, image, voters.next, no_tile, no_ahead);
-    for (; image < a.batch; ++image) vote_in<1, Weight>(a, image, voters.next, no_tile, no_ahead);
+    for (; image + 4 <= a.batch; image += 4) vote_in<4, Weight>(a, image, voters.next, many_rows, no_ahead);
+    for (; image < a.batch; ++image) {
+      if (as_beside) vote_in<1, Weight>(a, image, voters.next, few_rows, no_ahead);
+      else vote_in<1, Weight>(a, image, voters.next, many_rows, no_ahead);
+    }
   }
 }
 
@@ -242,10 +253,10 @@ inline const char* fetch_end(const HeadDecodeArgs& a, std::int64_t landmark) {
 }
 
 // Scores of a panel at T cells from `cell` on, folded into the winners; meanwhile voters before `last` vote, if the
-// tile has a channel for each of their steps.
+// tile has a channel for each of their steps. Never inlined: compilers then keep all its sums in registers.
 template <int T, class Weight>
-inline void score_tile(const HeadDecodeArgs& a, std::int64_t image, const Weight* weight, const Vec* start,
-                       std::int64_t cell, Winners& best, Voters& voters, std::int64_t last, Ahead& shared) {
+[[gnu::noinline]] void score_tile(const HeadDecodeArgs& a, std::int64_t image, const Weight* weight, const Vec* start,
+                                  std::int64_t cell, Winners& best, Voters& voters, std::int64_t last, Ahead& shared) {
   Ahead ahead = shared;
   ScoreTile<T, Weight> tile;
   tile.weight = weight, tile.step = a.strides.column;

@@ -10,7 +10,6 @@ using Vec = Ymm;
 using DotVec = Ymm;
 constexpr int kTileCells = 6;  // 2 vectors x 6 cells = 12 of 16 registers
 constexpr bool kVotesBeside = false;
-constexpr int kVoteRows = 8;
 
 }  // namespace
 }  // namespace pipnet

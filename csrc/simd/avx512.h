@@ -31,7 +31,6 @@ using Vec = Zmm;
 using DotVec = Ymm;
 constexpr int kTileCells = 8;  // enough independent sums to hide the latency of the multiply-add
 constexpr bool kVotesBeside = true;  // 8 sums of votes fit the registers beside the tile
-constexpr int kVoteRows = 4;  // few addresses beside the tile's
 
 }  // namespace
 }  // namespace pipnet

@@ -44,7 +44,6 @@ struct Vec {
 using DotVec = Vec;
 constexpr int kTileCells = 6;  // 4 vectors x 6 cells = 24 of 32 registers
 constexpr bool kVotesBeside = false;
-constexpr int kVoteRows = 8;
 
 inline void prefetch(const char* p) { __builtin_prefetch(p, 0, 2); }
 

@@ -30,7 +30,6 @@ struct Vec {
 using DotVec = Vec;
 constexpr int kTileCells = 2;  // accumulators for kPanel landmarks times this many cells must fit the registers
 constexpr bool kVotesBeside = false;
-constexpr int kVoteRows = 8;
 
 inline void prefetch(const char*) {}
 
