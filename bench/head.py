@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -130,7 +130,7 @@ class Head:
             for storage in ("float32",) if isa == "scalar" else ("float32", "float16", "int8"):
                 bound = pf.ops.BoundHead(self.packed.stored_as(cast(Storage, storage)), self.table)
                 for layout, x in self.features.items():
-                    yield f"fused C++ {isa}, {storage} weights, {layout}", partial(_with_isa, isa, bound, x)
+                    yield f"fused C++ {isa}, {storage} weights, {layout}", partial(_with_isa, _C, isa, bound, x)
 
     def on_cuda(self) -> Iterator[tuple[str, Call]]:
         """The Triton backend, called and replayed as nodes of a graph."""
@@ -160,12 +160,10 @@ def check(name: str, got: object, expected: pf.Landmarks, dtype: str) -> None:
         raise RuntimeError(f"{name} differs from the reference by {float(deviation.max())} of the crop: not timed")
 
 
-def _with_isa(isa: str, head: pf.ops.BoundHead, x: Tensor) -> pf.Landmarks:
-    from pipnet_fast import _C
-
-    before = _C.isa()
-    _C.use_isa(isa)
+def _with_isa(cpp: Any, isa: str, head: pf.ops.BoundHead, x: Tensor) -> pf.Landmarks:
+    before = cpp.isa()
+    cpp.use_isa(isa)
     try:
         return head(x)
     finally:
-        _C.use_isa(before)
+        cpp.use_isa(before)

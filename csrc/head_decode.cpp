@@ -1,6 +1,7 @@
 #include "head_decode.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "cpu.h"
 #include "merge.h"
@@ -8,6 +9,17 @@
 #include "workspace.h"
 
 namespace pipnet {
+
+class Panels {
+ public:
+  std::int64_t take() { return next_.fetch_add(1, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::int64_t> next_{0};
+};
+
+std::int64_t take_panel(Panels& panels) { return panels.take(); }
+
 namespace {
 
 HeadDecodePanels* implementation() {
@@ -64,10 +76,14 @@ void head_decode(HeadDecodeArgs args, int threads) {
   threads = worthwhile_threads(multiplies(args), kMultipliesPerThread, threads);
   HeadDecodePanels* const run = implementation();
   const std::int64_t panels = (args.landmarks + kPanel - 1) / kPanel, batch = args.batch;
-  const std::int64_t columns = args.strides.channel == 1 ? 0 : args.grid.height * args.grid.width * args.channels;
+  // What the implementations take; other layouts are transposed.
+  const bool fit = args.strides.channel == 1 &&
+                   (args.grid.height == 1 || args.strides.row == args.grid.width * args.strides.column);
+  const std::int64_t columns = fit ? 0 : args.grid.height * args.grid.width * args.channels;
   const std::int64_t votes = args.landmarks * (1 + args.neighbors) * 2;
   const std::int64_t each = panels * kPanel + votes + columns;
-  args.cells = workspace(static_cast<std::size_t>(std::min(batch, kImages) * each));
+  args.rows = workspace(static_cast<std::size_t>(kFewLandmarks * args.channels + std::min(batch, kImages) * each));
+  args.cells = args.rows + kFewLandmarks * args.channels;
   for (std::int64_t first = 0; first < batch; first += kImages) {
     HeadDecodeArgs images = args;
     images.batch = std::min(batch - first, kImages);
@@ -76,8 +92,8 @@ void head_decode(HeadDecodeArgs args, int threads) {
     images.scores += first * args.landmarks;
     images.votes = images.cells + images.batch * panels * kPanel;
     if (columns != 0) transpose(images, images.votes + images.batch * votes, threads);
-    if (threads == 1) run(images, 0, panels);
-    else parallel_for(panels, threads, [&](std::int64_t panel) { run(images, panel, panel + 1); });
+    Panels waiting;
+    parallel_for(std::min<std::int64_t>(panels, threads), threads, [&](std::int64_t) { run(images, waiting); });
     merge_votes(images);
   }
 }

@@ -9,9 +9,13 @@ namespace pipnet {
 // The caller has checked every shape.
 void head_decode(HeadDecodeArgs args, int threads);
 
-// One implementation for each instruction set: votes and scores of all images for the landmarks of the panels
-// [begin, end). The features' channels are contiguous.
-using HeadDecodePanels = void(const HeadDecodeArgs& args, std::int64_t begin, std::int64_t end);
+// Panels that wait to be taken, by any thread.
+class Panels;
+std::int64_t take_panel(Panels& panels);
+
+// One implementation for each instruction set: votes and scores of all images for the landmarks of the panels that it
+// takes, until none is left. The features' channels are contiguous and their cells evenly spaced.
+using HeadDecodePanels = void(const HeadDecodeArgs& args, Panels& panels);
 HeadDecodePanels head_decode_panels_scalar, head_decode_panels_neon, head_decode_panels_avx2,
     head_decode_panels_avx512;
 

@@ -5,8 +5,8 @@
 
 namespace pipnet {
 
-void head_decode_panels_avx2(const HeadDecodeArgs& args, std::int64_t begin, std::int64_t end) {
-  head_decode_panels(args, begin, end);
+void head_decode_panels_avx2(const HeadDecodeArgs& args, Panels& panels) {
+  head_decode_panels(args, panels);
 }
 
 }  // namespace pipnet

@@ -11,6 +11,9 @@ namespace pipnet {
 // Landmarks whose score rows are stored interleaved; ops/types.py packs them so.
 constexpr std::int64_t kPanel = 16;
 
+// A last panel of so few landmarks is scored row by row: most of its lanes would be padding. Even.
+constexpr std::int64_t kFewLandmarks = 6;
+
 // In elements.
 struct Strides {
   std::ptrdiff_t batch, channel, row, column;
@@ -61,6 +64,7 @@ struct HeadDecodeArgs {
   MergeTable table;
   float* cells;   // scratch (B, ceil(N / kPanel) * kPanel): the winning ones, exact up to 2^24
   float* votes;   // scratch (B, N, 1 + K, 2)
+  float* rows;    // scratch (kFewLandmarks, C): the last panel's weights
   float* points;  // (B, N, 2)
   float* scores;  // (B, N)
 };

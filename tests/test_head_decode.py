@@ -113,6 +113,19 @@ def test_smaller_storage(shape: Shape, storage: str, backend: BackendCase) -> No
     check(in_layout(x, "channels_last"), head, table(shape), backend)
 
 
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("landmarks", [*range(1, 25), 98, 106])
+def test_every_remainder_of_a_panel(landmarks: int, storage: str, backend: BackendCase) -> None:
+    if backend.name != "cpp":
+        pytest.skip("its landmarks are alike")
+    shape = Shape(2, landmarks, 0, 3, 5, 11)
+    for _ in range(20):
+        x, head = features(shape), head_weights(shape).stored_as(storage)  # type: ignore[arg-type]
+        if no_near_ties(x, head):
+            break
+    check(in_layout(x, "channels_last"), head, table(shape), backend)
+
+
 @pytest.mark.parametrize(("storage", "steps"), [("float16", 2.0**-11), ("int8", 0.5 / 127)])
 def test_storage_rounds_each_row_by_half_a_step(storage: str, steps: float) -> None:
     head = head_weights(LARGE[1])
@@ -214,7 +227,8 @@ def test_first_of_equal_scores_wins(winners: list[int], layout: str, backend: Ba
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan], ids=str)
 @pytest.mark.parametrize("cells", [[0], [3, 4, 20], list(range(1, 35)), list(range(35))], ids=len)
 def test_special_features(value: float, cells: list[int], backend: BackendCase) -> None:
-    shape = Shape(1, 3, 2, 5, 7, 9)
+    # 19 landmarks: a panel, and three that are scored row by row.
+    shape = Shape(1, 19 if backend.name == "cpp" else 3, 2, 5, 7, 9)
     x, head = draw(shape)
     x[:, 4].flatten(1)[:, cells] = value
     # Where NaN covers the grid, cell 0 wins with minus infinity and its votes are NaN.

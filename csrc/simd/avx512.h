@@ -30,6 +30,7 @@ struct Zmm {
 using Vec = Zmm;
 using DotVec = Ymm;
 constexpr int kTileCells = 8;  // enough independent sums to hide the latency of the multiply-add
+constexpr bool kVotesBeside = true;  // 8 sums of votes fit the registers beside the tile
 
 }  // namespace
 }  // namespace pipnet

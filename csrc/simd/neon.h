@@ -28,6 +28,7 @@ struct Vec {
   static Vec broadcast(float x) { return {vdupq_n_f32(x)}; }
   void store(float* p) const { vst1q_f32(p, v); }
   static Vec divide(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
+  static Vec add(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
   static Vec max_ignoring_nan(Vec a, Vec best) { return {vbslq_f32(vcgtq_f32(a.v, best.v), a.v, best.v)}; }
   static Mask greater(Vec a, Vec b) { return vcgtq_f32(a.v, b.v); }
@@ -42,6 +43,7 @@ struct Vec {
 
 using DotVec = Vec;
 constexpr int kTileCells = 6;  // 4 vectors x 6 cells = 24 of 32 registers
+constexpr bool kVotesBeside = false;
 
 inline void prefetch(const char* p) { __builtin_prefetch(p, 0, 2); }
 

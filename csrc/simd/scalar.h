@@ -17,6 +17,7 @@ struct Vec {
   static Vec broadcast(float x) { return {x}; }
   void store(float* p) const { *p = v; }
   static Vec divide(Vec a, Vec b) { return {a.v / b.v}; }
+  static Vec add(Vec a, Vec b) { return {a.v + b.v}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
   static Vec max_ignoring_nan(Vec a, Vec best) { return {a.v > best.v ? a.v : best.v}; }
   static Mask greater(Vec a, Vec b) { return a.v > b.v; }
@@ -28,6 +29,7 @@ struct Vec {
 
 using DotVec = Vec;
 constexpr int kTileCells = 2;  // accumulators for kPanel landmarks times this many cells must fit the registers
+constexpr bool kVotesBeside = false;
 
 inline void prefetch(const char*) {}
 

@@ -21,6 +21,7 @@ struct Ymm {
   static Ymm broadcast(float x) { return {_mm256_set1_ps(x)}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   static Ymm divide(Ymm a, Ymm b) { return {_mm256_div_ps(a.v, b.v)}; }
+  static Ymm add(Ymm a, Ymm b) { return {_mm256_add_ps(a.v, b.v)}; }
   static Ymm fma(Ymm a, Ymm b, Ymm c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   // maxps gives its second operand where either is NaN.
   static Ymm max_ignoring_nan(Ymm a, Ymm best) { return {_mm256_max_ps(a.v, best.v)}; }

@@ -110,10 +110,11 @@ def _cpp_head(head: HeadWeights, table: MergeTensors) -> "_C.Head":
 
 
 def _run_cpp(head: "_C.Head", features: Tensor, landmarks: int) -> Result:
-    points, scores = _empty_result(features, landmarks)
+    shape = features.shape
+    points, scores = features.new_empty(shape[0], landmarks, 2), features.new_empty(shape[0], landmarks)
     head.decode(
         features.data_ptr(),
-        features.shape,
+        shape,
         features.stride(),
         points.data_ptr(),
         scores.data_ptr(),
@@ -273,21 +274,21 @@ class BoundHead:
             merge = (self.table.starts, self.table.sources, self.table.weights)
             _, head, tensors = _checked((like, *head, *merge))
             self._cpp = _cpp_head(head, tensors), head, tensors
+            self._landmarks, _, self._channels = head.vote_weight.shape
 
     def __call__(self, features: Tensor) -> Landmarks:
         """Landmarks of features (B, C, H, W), as ``head_decode`` gives them and with its errors."""
         if self._cpp is None or not self._fits(features) or torch.compiler.is_compiling():
             return head_decode(features, self.head, self.table)
-        head, weights, _ = self._cpp
-        return Landmarks(*_run_cpp(head, features.detach(), weights.num_landmarks))
+        return Landmarks(*_run_cpp(self._cpp[0], features, self._landmarks))
 
     def _fits(self, features: Tensor) -> bool:
         """Whether nothing is left to check; ``head_decode`` finds the words for what is wrong."""
         return (
             type(features) is Tensor
             and features.dtype == torch.float32
-            and features.device.type == "cpu"
-            and features.ndim == 4
-            and features.shape[1] == self.head.vote_weight.shape[2]
-            and 0 < features.shape[2] * features.shape[3] <= MAX_CELLS
+            and features.is_cpu
+            and len(shape := features.shape) == 4
+            and shape[1] == self._channels
+            and 0 < shape[2] * shape[3] <= MAX_CELLS
         )
