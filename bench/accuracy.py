@@ -1,35 +1,19 @@
 """Landmark error of a model on labelled faces, by pipnet_fast.evaluate, with boxes from labels or a detector."""
 
 import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import pipnet_fast as pf
+from bench.faces import labelled_faces
 from bench.networks import load_pipnet
 from bench.record import Record, device_name, percentiles
-from pipnet_fast.crop import CropRule
-from pipnet_fast.data import FaceData, ImageFile, Sample
-from pipnet_fast.data.samples import tight_box
 from pipnet_fast.evaluate import detected_boxes, evaluate
-from pipnet_fast.layouts import load_layout
 from pipnet_fast.ops.types import STORAGES
 from pipnet_fast.pipeline.detectors import create_detector
 from pipnet_fast.weights import default_model
-
-
-def read_csv(path: Path) -> FaceData:
-    """Faces of 68 landmarks, with their tight boxes, of a table with 0-based pixel centers; images lie in images/."""
-    samples = []
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            points = np.array([[float(row[f"x{n}"]), float(row[f"y{n}"])] for n in range(68)]) + 0.5
-            image = ImageFile(path.parent / "images" / row["file"])
-            samples.append(Sample(image, points, tight_box(points, str(image))))
-    return FaceData(f"{path.parent.name}/{path.stem}", load_layout("300w68"), samples, CropRule(), tight=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +32,7 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
     if arguments.merge:
         model.with_mean_shape(model.mean_shape, arguments.merge)
     runtime = pf.compile(model, "torch", head_storage=arguments.head_storage)
-    data = read_csv(arguments.data / f"{arguments.split}.csv")
+    data = labelled_faces(arguments.data / f"{arguments.split}.csv")
     detector = create_detector(arguments.detector)
     found = evaluate(model, data, run=runtime, boxes=None if detector is None else detected_boxes(data, detector))
     errors = found.face_errors[~found.missed]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.accuracy import read_csv
+from bench.faces import labelled_faces
 from bench.record import Record, device_name, percentiles
 from pipnet_fast.evaluate.boxes import LEAST_OVERLAP, overlap
 from pipnet_fast.pipeline.detectors import BoxStyle, HaarDetector, YuNetDetector
@@ -19,7 +19,7 @@ def fit(detector: HaarDetector | YuNetDetector, labels: Path) -> dict[str, list[
     found: dict[str, list[float]] = {name: [] for name in ("overlap", *BoxStyle.__dataclass_fields__)}
     detected: list[float] = []
     others: list[float] = []
-    for sample in read_csv(labels).samples:
+    for sample in labelled_faces(labels).samples:
         truth = sample.box
         tight = detector(sample.image.read()).astype(np.float64)
         overlaps = overlap(tight, truth)

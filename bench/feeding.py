@@ -9,7 +9,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 import pipnet_fast as pf
-from bench.accuracy import read_csv
 from bench.dense_loss import dense_targets
+from bench.faces import labelled_faces
 from bench.record import Record, device_name, installed, measured, versions
 from bench.rivals.official_data import OfficialData
 from bench.timing import interleaved
@@ -31,7 +31,6 @@ from pipnet_fast.crop import CropRule, warp
 from pipnet_fast.data import FaceData, ImageFile, Sample
 from pipnet_fast.data.augment import Augmentation
 from pipnet_fast.data.loader import CropLoader
-from pipnet_fast.layouts import load_layout
 from pipnet_fast.pipeline.images import normalize
 
 SIZE, BATCH, NEIGHBORS, STRIDE = 256, 16, 10, 32
@@ -93,22 +92,17 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
 
 def store_crops(data: Path, count: int, folder: Path) -> Faces:
     """Faces of train.csv, evenly over it, and their crops by the paper's rule as JPEG files in ``folder``."""
-    layout = load_layout("300w68")
-    rows = list(read_csv(data / "train.csv"))
-    rows = rows[:: max(1, len(rows) // count)][:count]
-    empty = np.zeros(4)
-    images = FaceData(
-        "ytf68/train", layout, [Sample(ImageFile(path), points, empty) for path, points in rows], CropRule(1.3)
-    ).with_tight_boxes(CropRule(1.3))
+    everyone = labelled_faces(data / "train.csv").with_tight_boxes(CropRule(1.3))
+    images = replace(everyone, samples=everyone.samples[:: max(1, len(everyone) // count)][:count])
     affines = images.crop.affine(images.crop_boxes(), SIZE)
-    points_px = images.crop.to_crop(np.array([points for _, points in rows]), affines, SIZE) * SIZE
+    points_px = images.crop.to_crop(np.array([sample.landmarks for sample in images.samples]), affines, SIZE) * SIZE
     crops = []
     for number, (sample, affine) in enumerate(zip(images.samples, affines, strict=True)):
         path = folder / f"{number}.jpg"
         crop = warp(sample.image.read(), affine, SIZE)
         path.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))[1].tobytes())
         crops.append(Sample(ImageFile(path), points_px[number], np.array([0.0, 0.0, SIZE, SIZE])))
-    stored = FaceData("ytf68/crops", layout, crops, CropRule(1.0))
+    stored = FaceData("ytf68/crops", images.layout, crops, CropRule(1.0))
     return Faces(images, stored, points_px / SIZE)
 
 

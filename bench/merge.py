@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 import pipnet_fast as pf
-from bench.accuracy import read_csv
+from bench.faces import labelled_faces
 from bench.networks import load_pipnet
 from bench.record import Record, device_name, percentiles
 from pipnet_fast.data import FaceData
@@ -145,9 +145,9 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
     """Mean error in percent of each merge under each shift, and how far the mean merge is off to one side."""
     model = load_pipnet(arguments.model or default_model())
     starts = model.table.starts.numpy()
-    training = collect(model, read_csv(arguments.data / "train.csv"), Augmentation())
+    training = collect(model, labelled_faces(arguments.data / "train.csv"), Augmentation())
     merges = list(candidates(model, training))
-    data = read_csv(arguments.data / "val.csv")
+    data = labelled_faces(arguments.data / "val.csv")
     records = []
     for shift, changes in SHIFTS.items():
         votes = collect(model, data, Augmentation(**changes))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import pipnet_fast as pf
-from bench.accuracy import read_csv
+from bench.faces import labelled_faces
 from pipnet_fast.crop import CropRule, warp
 from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.pipeline.images import normalize
@@ -81,7 +81,7 @@ def random_crops(count: int, size: int, seed: int = 0) -> Crops:
 
 def face_crops(labels: Path, count: int, size: int, rule: CropRule, seed: int = 0) -> Crops:
     """Crops (count, size, size, 3) of labelled faces, drawn at random; ``labels`` is what ``bench accuracy`` reads."""
-    data = read_csv(labels)
+    data = labelled_faces(labels)
     chosen = np.random.default_rng(seed).choice(len(data), count, replace=count > len(data))
     samples = [data.samples[int(i)] for i in chosen]
     affines = rule.affine(rule.apply(np.array([sample.box for sample in samples])), size)

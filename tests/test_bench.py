@@ -107,7 +107,7 @@ def test_accuracy_runs_the_merge_and_the_storage_that_it_is_asked_for(monkeypatc
     face = Sample(ImageFile("no.jpg"), truth, np.array([0.0, 0.0, 1.0, 1.0]))
     data = FaceData("ytf68/val", load_layout("300w68"), [face], pf.CropRule(), tight=True)
     monkeypatch.setattr(accuracy, "evaluate", spy)
-    monkeypatch.setattr(accuracy, "read_csv", lambda path: data)
+    monkeypatch.setattr(accuracy, "labelled_faces", lambda path: data)
     parser = argparse.ArgumentParser()
     accuracy.add_arguments(parser)
     for options in ([], ["--merge", "official"], ["--head-storage", "int8"]):

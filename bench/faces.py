@@ -1,0 +1,10 @@
+"""The labelled faces that cases are measured on."""
+
+from pathlib import Path
+
+from pipnet_fast.data import FaceData, open_data
+
+
+def labelled_faces(table: Path) -> FaceData:
+    """Faces of 68 landmarks with their tight boxes: a CSV file as ``pipnet_fast.data.readers.table`` documents it."""
+    return open_data("table", table.parent, table.stem, layout="300w68")
