@@ -1,6 +1,8 @@
 """Every engine against ``predict``, and everything around them: doors, batches, threads, copies."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -224,3 +226,17 @@ def test_face_landmarker_runs_on_an_engine(engine: str) -> None:
     faces = landmarker(image, boxes)
     size = np.abs(by_torch.landmarks).max()
     np.testing.assert_allclose(faces.landmarks, by_torch.landmarks, rtol=0, atol=ENGINE["resnet"] * size)
+
+
+def test_signals_are_survived_after_openvino() -> None:
+    pytest.importorskip("openvino")
+    code = """
+import gc, os, signal, numpy, torch, pipnet_fast as pf
+model = pf.PIPNet("resnet18", 3, 1, 32, 64, numpy.eye(3, 2), width=0.125).eval()
+pf.compile(model, engine="openvino", batch_size=2)(torch.zeros(2, 64, 64, 3, dtype=torch.uint8))
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("survived"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr

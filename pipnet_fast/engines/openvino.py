@@ -24,6 +24,18 @@ def prepare(network: Network, spec: Spec) -> Prepared:
     return Prepared(warmed_up(trunk, network, spec, sizes, planar=True), sizes)
 
 
+@functools.cache
+def _core() -> Any:
+    """The process's one core.
+
+    Ending one gives its thread back the signal stack of the one before, which may be freed by then; the next signal that
+    Python handles, an interrupt or the end of a child process, would end the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class _Request:
     """A compiled model and the one request it is run by; callers take turns, as they would inside."""
 
@@ -31,7 +43,7 @@ class _Request:
         import openvino
 
         self._tensor: Any = openvino.Tensor
-        core = openvino.Core()
+        core = _core()
         compiled = core.compile_model(
             core.read_model(model),
             "CPU",
