@@ -24,6 +24,7 @@ TABLES: dict[str, Table] = {
     "fps": tables.fps,
     "params": tables.params,
     "train": tables.train,
+    "feeding": tables.feeding,
 }
 PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 

@@ -286,3 +286,17 @@ def train(records: list[Record]) -> Iterator[str]:
         )
     header = ["shape", "threads", "dense, ms", "ours, ms", "speed-up", "labels, MB", "kept for backward, MB"]
     yield from lines([*header, "whole ResNet-18 step"], rows)
+
+
+def feeding(records: list[Record]) -> Iterator[str]:
+    """Training samples per second of one core, augmented and normalized."""
+    chosen = [r for r in records if r.case == "feeding"]
+    yield f"{conditions(chosen)} {chosen[0].shape}; seconds of the core's own work."
+    yield ""
+    rows = []
+    for subject in dict.fromkeys(r.subject for r in chosen):
+        metrics = ("batch", "samples per second", "speed-up")
+        batch, rate, ratio = (value(chosen, subject=subject, metric=metric) for metric in metrics)
+        per_second = f"{rate.median:.0f}" if rate and rate.median is not None else number(rate)
+        rows.append([subject, spread(batch), per_second, number(ratio, "x")])
+    yield from lines(["reading and augmenting", "ms a batch", "samples/s", "against official"], rows)
