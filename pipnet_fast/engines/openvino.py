@@ -28,8 +28,8 @@ def prepare(network: Network, spec: Spec) -> Prepared:
 def _core() -> Any:
     """The process's one core.
 
-    Ending one gives its thread back the signal stack of the one before, which may be freed by then; the next signal that
-    Python handles, an interrupt or the end of a child process, would end the process.
+    Ending one gives its thread back the signal stack of the one before, which may be freed by then; the next signal
+    that Python handles, an interrupt or the end of a child process, would end the process.
     """
     import openvino
 
