@@ -22,9 +22,10 @@ def read(path: Path) -> dict[str, Any]:
         OSError: no readable file.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
+    return tables
 
 
 def read_value(text: str) -> Any:
