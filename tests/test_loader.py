@@ -281,6 +281,9 @@ class Deadly:
         return "deadly"
 
 
+# torch raises wherever Python is when the signal of the death comes. In a callback of the garbage collector, like
+# hypothesis' own, that cannot be raised; then the loader notices otherwise, but pytest has seen it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dead_worker_is_noticed_and_replaced() -> None:
     faces = numbered(8)
     samples: list[Sample] = list(faces.samples)
