@@ -1,7 +1,6 @@
 """``pipnet-fast data``: look at a data set before training on it."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipnet_fast.cli._arguments import named_values
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data import FaceData, open_data
 from pipnet_fast.data.augment import Augmentation
@@ -73,7 +73,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     crop: CropRule = data.crop
     if arguments.crop_scale is not None:
         crop = replace(crop, scale=arguments.crop_scale)
-    augmentation = None if arguments.no_augment else Augmentation(**_pairs("--augment", arguments.augment))
+    augmentation = None if arguments.no_augment else Augmentation(**named_values("--augment", arguments.augment))
     loader = CropLoader(
         data,
         crop,
@@ -109,24 +109,10 @@ def run_info(arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> FaceData:
-    options = _pairs("--option", arguments.option)
+    options = named_values("--option", arguments.option)
     if arguments.boxes is not None:
         options["boxes"] = arguments.boxes
     return open_data(arguments.name, arguments.root, arguments.split, skip_bad=arguments.skip_bad, **options)
-
-
-def _pairs(flag: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Names and values; a value that is no JSON is text."""
-    pairs = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name.isidentifier() and equals):
-            raise ValueError(f"{flag}: expected NAME=VALUE, got {text!r}")
-        try:
-            pairs[name] = json.loads(value)
-        except json.JSONDecodeError:
-            pairs[name] = value
-    return pairs
 
 
 def _list_bad(bad: Sequence[BadSample]) -> int:

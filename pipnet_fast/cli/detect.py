@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
+from pipnet_fast.cli._arguments import folder_argument
 from pipnet_fast.pipeline.draw import draw_faces, write_png
 from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.images import ImageError, read_rgb
@@ -50,9 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Annotate every photo; 1 if some could not be read."""
     landmarker = FaceLandmarker(arguments.model, arguments.detector, arguments.device, arguments.engine, color="rgb")
-    out = Path(arguments.out)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: expected a folder, got the file {out}")
+    out = folder_argument("--out", arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     photos, failed = expand(arguments.photos)
     found = read = 0

@@ -1,7 +1,6 @@
 """``pipnet-fast eval``: how good models and files of predictions are on labelled faces."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pipnet_fast.cli._arguments import folder_argument, named_values
 from pipnet_fast.data import FaceData, open_data
 from pipnet_fast.data.readers import READERS
 from pipnet_fast.data.samples import Norm
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate every model, print the table and write the files; 1 if some faces were left out."""
     if not arguments.threshold > 0:
         raise ValueError(f"--threshold: expected percent above 0, got {arguments.threshold:g}")
-    out = _folder(arguments.out)
+    out = None if arguments.out is None else folder_argument("--out", arguments.out)
     # What can be wrong is looked at before the first long computation.
     if out:
         figures.require_matplotlib()
@@ -127,26 +127,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Of the reader; numbers, lists and the like are written as JSON, words as they are."""
+    """Of the reader."""
     options: dict[str, Any] = {"boxes": arguments.boxes} if arguments.boxes else {}
-    for option in arguments.option:
-        key, equals, text = option.partition("=")
-        if not (key.isidentifier() and equals):
-            raise ValueError(f"--option: expected KEY=VALUE, got {option!r}")
-        try:
-            options[key] = json.loads(text)
-        except json.JSONDecodeError:
-            options[key] = text
-    return options
-
-
-def _folder(out: str | None) -> Path | None:
-    if out is None:
-        return None
-    path = Path(out)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"--out: expected a folder, got the file {path}")
-    return path
+    return options | named_values("--option", arguments.option, "KEY=VALUE")
 
 
 def _subjects(arguments: argparse.Namespace) -> Iterator[Subject]:
