@@ -1,7 +1,6 @@
 """Landmark error of a model on labelled faces, by pipnet_fast.evaluate, with boxes from labels or a detector."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +8,7 @@ import torch
 import pipnet_fast as pf
 from bench.faces import labelled_faces
 from bench.networks import load_pipnet
-from bench.record import Record, device_name, percentiles
+from bench.record import Record, device_name, measured
 from pipnet_fast.evaluate import detected_boxes, evaluate
 from pipnet_fast.ops.types import STORAGES
 from pipnet_fast.pipeline.detectors import create_detector
@@ -40,22 +39,18 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
 
     stored = f", head stored as {arguments.head_storage}" if arguments.head_storage else ""
 
-    def record(metric: str, values: Sequence[float]) -> Record:
-        return Record(
-            case="accuracy",
-            subject=f"{arguments.model or 'model in the box'}, boxes from {boxes}, merge {model.config.merge}{stored}",
-            metric=metric,
-            unit="%",
-            device=device_name("cpu"),
-            threads=torch.get_num_threads(),
-            dtype="float32",
-            shape=f"{data.name}, {len(data)} faces",
-            **percentiles(values),  # type: ignore[arg-type]
-        )
-
-    return [
-        record("NME inter-ocular, mean", [found.nme]),
-        record("NME inter-ocular", errors.tolist()),
-        record("faces above 10%", [100 * (errors > 10).mean()]),
-        record("faces not detected", [100 * found.missed.mean()]),
-    ]
+    shared = {
+        "case": "accuracy",
+        "subject": f"{arguments.model or 'model in the box'}, boxes from {boxes}, merge {model.config.merge}{stored}",
+        "device": device_name("cpu"),
+        "threads": torch.get_num_threads(),
+        "dtype": "float32",
+        "shape": f"{data.name}, {len(data)} faces",
+    }
+    values = {
+        "NME inter-ocular, mean": [found.nme],
+        "NME inter-ocular": errors.tolist(),
+        "faces above 10%": [100 * (errors > 10).mean()],
+        "faces not detected": [100 * found.missed.mean()],
+    }
+    return [measured(shared, metric, "%", numbers) for metric, numbers in values.items()]

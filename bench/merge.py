@@ -17,11 +17,12 @@ import torch
 import pipnet_fast as pf
 from bench.faces import labelled_faces
 from bench.networks import load_pipnet
-from bench.record import Record, device_name, percentiles
+from bench.record import Record, device_name, measured
 from pipnet_fast.data import FaceData
 from pipnet_fast.data.augment import Augmentation
 from pipnet_fast.data.loader import CropLoader
-from pipnet_fast.ops._merge import winning_cells
+from pipnet_fast.evaluate.metrics import norm_distances
+from pipnet_fast.ops._merge import votes_at, winning_cells
 from pipnet_fast.pipeline.images import normalize
 from pipnet_fast.weights import default_model
 
@@ -66,8 +67,7 @@ def collect(model: pf.PIPNet, data: FaceData, augmentation: Augmentation) -> Vot
         affines = loader.affines(batch.index)
         points = model.crop.to_image(votes[:, table.sources.numpy()], affines, model.config.input_size)
         truth = np.array([data.samples[i].landmarks for i in batch.index.tolist()])
-        assert data.layout.outer_eyes is not None
-        norm = np.linalg.norm(truth[:, data.layout.outer_eyes[0]] - truth[:, data.layout.outer_eyes[1]], axis=1)
+        norm = norm_distances(truth, "inter_ocular", outer_eyes=data.layout.outer_eyes)
         # In a mirrored crop landmark i is the image's flip[i].
         mirrored = np.linalg.det(affines[:, :, :2]) < 0
         truth = np.where(mirrored[:, None, None], truth[:, data.layout.flip], truth)
@@ -80,14 +80,10 @@ def collect(model: pf.PIPNet, data: FaceData, augmentation: Augmentation) -> Vot
 def raw_votes(model: pf.PIPNet, crops: torch.Tensor) -> tuple[Floats, Floats]:
     """Votes (B, N * (1 + K), 2) of uint8 crops (B, S, S, 3) in fractions of the crop, and scores (B, N)."""
     maps = model(normalize(crops))
-    batch, landmarks, height, width = maps.score.shape
+    height, width = maps.score.shape[2:]
     scores, cell = winning_cells(maps.score)
-    own = torch.stack((maps.offset_x, maps.offset_y), dim=4).view(batch, landmarks, 1, -1, 2)
-    others = torch.stack((maps.neighbor_x, maps.neighbor_y), dim=4)
-    offsets = torch.cat((own, others.view(batch, landmarks, -1, height * width, 2)), dim=2)
-    at_winner = cell.view(batch, landmarks, 1, 1, 1).expand(-1, -1, offsets.shape[2], 1, 2)
     corner = torch.stack((cell % width, cell // width), dim=2).unsqueeze(2)
-    votes = (offsets.gather(3, at_winner).squeeze(3) + corner) / torch.tensor([width, height])
+    votes = (votes_at(maps, cell) + corner) / torch.tensor([width, height])
     return votes.flatten(1, 2).double().numpy(), scores.double().numpy()
 
 
@@ -148,29 +144,17 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
     training = collect(model, labelled_faces(arguments.data / "train.csv"), Augmentation())
     merges = list(candidates(model, training))
     data = labelled_faces(arguments.data / "val.csv")
+    common = {"case": "merge", "device": device_name("cpu"), "threads": torch.get_num_threads(), "dtype": "float32"}
     records = []
     for shift, changes in SHIFTS.items():
         votes = collect(model, data, Augmentation(**changes))
-
-        def record(merge: str, metric: str, value: float, shift: str = shift) -> Record:
-            return Record(
-                case="merge",
-                subject=f"{arguments.model or 'model in the box'}, merge {merge}",
-                metric=metric,
-                unit="%",
-                device=device_name("cpu"),
-                threads=torch.get_num_threads(),
-                dtype="float32",
-                shape=f"{data.name}, {len(data)} faces, {shift}",
-                **percentiles([value]),  # type: ignore[arg-type]
-            )
-
+        shared = {**common, "shape": f"{data.name}, {len(data)} faces, {shift}"}
         for name, weights, power in merges:
             errors = merged(starts, votes, weights, power)
-            records.append(record(name, "NME inter-ocular, mean", float(np.linalg.norm(errors, axis=2).mean())))
+            of_merge = {**shared, "subject": f"{arguments.model or 'model in the box'}, merge {name}"}
+            distance = float(np.linalg.norm(errors, axis=2).mean())
+            records.append(measured(of_merge, "NME inter-ocular, mean", "%", [distance]))
             if name == "mean":
-                records += [
-                    record(name, f"mean error along {axis}", float(errors[..., i].mean()))
-                    for i, axis in enumerate("xy")
-                ]
+                for axis, off in zip("xy", errors.mean(axis=(0, 1)).tolist(), strict=True):
+                    records.append(measured(of_merge, f"mean error along {axis}", "%", [off]))
     return records

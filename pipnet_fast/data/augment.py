@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple, get_args
 import cv2
 import cv2.typing
 import numpy as np
-import numpy.typing as npt
 
 from pipnet_fast.crop import Affine, Floats, Image, about_center, transform
+from pipnet_fast.pipeline.draw import SHIFT, fixed_points
 
 Border = Literal["image", "black"]
 
@@ -18,8 +18,6 @@ Border = Literal["image", "black"]
 LUMA = np.array([0.299, 0.587, 0.114])
 # The official code keeps so many px of 256 free of occlusion at the right and the bottom.
 OCCLUSION_MARGIN_FRAC = 10 / 256
-# fillConvexPoly takes fractions of a pixel in these units.
-SHIFT = 4
 
 # What is allowed, beside the probabilities.
 RANGES = {
@@ -74,10 +72,10 @@ class Change:
     def finish(self, crop: Image) -> Image:
         """The crop (S, S, 3), RGB, that was cut with ``affine``, with all the rest done to it; may overwrite it."""
         if self.shown is not None:
-            inside = cv2.fillConvexPoly(np.zeros(crop.shape[:2], np.uint8), _fixed(self.shown), 1, shift=SHIFT)
+            inside = cv2.fillConvexPoly(np.zeros(crop.shape[:2], np.uint8), fixed_points(self.shown), 1, shift=SHIFT)
             crop[inside == 0] = 0
         for patch in self.patches:
-            cv2.fillConvexPoly(crop, _fixed(patch.corners), patch.color, shift=SHIFT)
+            cv2.fillConvexPoly(crop, fixed_points(patch.corners), patch.color, shift=SHIFT)
         result: cv2.typing.MatLike = crop
         if self.color is not None:
             result = _recolor(crop, *self.color)
@@ -247,12 +245,6 @@ def _outline(low: Floats, high: Floats) -> Floats:
     x0, y0 = low + 0.5
     x1, y1 = np.maximum(low, high - 1) + 0.5
     return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-
-
-def _fixed(corners: Floats) -> npt.NDArray[np.int32]:
-    """Corners as OpenCV takes them: counted from the pixel centers, in fixed point."""
-    fixed: npt.NDArray[np.int32] = np.round((corners - 0.5) * 2**SHIFT).astype(np.int32)
-    return fixed
 
 
 def _recolor(crop: Image, brightness: float, contrast: float, saturation: float) -> cv2.typing.MatLike:

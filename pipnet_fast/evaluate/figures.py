@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipnet_fast.crop import CropRule, Image, warp
+from pipnet_fast.crop import Affine, CropRule, Image, transform, warp
 from pipnet_fast.data.samples import FaceData
 from pipnet_fast.evaluate.evaluation import THRESHOLD, Evaluation
 from pipnet_fast.evaluate.regions import regions
 from pipnet_fast.layouts import Layout, MeanShape
 from pipnet_fast.neighbors import NeighborTable
-from pipnet_fast.pipeline.draw import COLORS, write_png
+from pipnet_fast.pipeline.draw import COLORS, SHIFT, fixed_point, write_png
 
 Path = str | os.PathLike[str]
 
@@ -154,10 +154,10 @@ def _face(evaluation: Evaluation, data: FaceData, row: int) -> Image:
     tile = warp(data.samples[int(evaluation.index[row])].image.read(), affine, TILE)
     for label, guess in zip(_on(truth, affine), _on(predicted, affine), strict=True):
         if label and guess:
-            cv2.line(tile, label, guess, (255, 255, 255), 1, cv2.LINE_AA, 4)
+            cv2.line(tile, label, guess, (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
         for point, color in ((label, TRUTH), (guess, PREDICTED)):
             if point:
-                cv2.circle(tile, point, 32, color, cv2.FILLED, cv2.LINE_AA, 4)
+                cv2.circle(tile, point, 2 << SHIFT, color, cv2.FILLED, cv2.LINE_AA, SHIFT)
     error = evaluation.face_errors[row]
     caption = "not found" if np.isinf(error) else f"{error:.1f}%"
     cv2.rectangle(tile, (0, 0), (TILE, 20), (0, 0, 0), cv2.FILLED)
@@ -167,10 +167,9 @@ def _face(evaluation: Evaluation, data: FaceData, row: int) -> Image:
     return tile
 
 
-def _on(points: npt.NDArray[np.float64], affine: npt.NDArray[np.float64]) -> list[tuple[int, int] | None]:
-    """Points in OpenCV's sixteenths of a pixel, counted from pixel centers; None for NaN."""
-    fixed = ((points @ affine[:, :2].T + affine[:, 2] - 0.5).clip(-1e4, 1e4) * 16).round()
-    return [None if np.isnan(point).any() else (int(point[0]), int(point[1])) for point in fixed]
+def _on(points: npt.NDArray[np.float64], affine: Affine) -> list[tuple[int, int] | None]:
+    """Points on a tile as OpenCV draws them; None for NaN."""
+    return [None if np.isnan(point).any() else fixed_point(*point) for point in transform(affine, points)]
 
 
 def _figure(width: float, height: float, rows: int = 0, columns: int = 1) -> tuple[Any, Any]:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipnet_fast.ops.types import HeadMaps
+
 # The compiled kernels carry the winning cell as a float32 beside its score, exact up to here.
 MAX_CELLS = 1 << 24
 
@@ -26,6 +28,17 @@ def winning_cells(score: Tensor) -> tuple[Tensor, Tensor]:
     flat = torch.where(flat.isnan(), -torch.inf, flat)
     cell = flat.argmax(dim=2)
     return flat.gather(2, cell.unsqueeze(2)).squeeze(2), cell
+
+
+def votes_at(maps: HeadMaps, cell: Tensor) -> Tensor:
+    """Votes (B, N, 1 + K, 2) that dense maps have at cells (B, N), in cells from the corner of those."""
+    batch, landmarks, height, width = maps.score.shape
+    neighbors = maps.neighbor_x.shape[1] // landmarks
+    own = torch.stack((maps.offset_x, maps.offset_y), dim=4).view(batch, landmarks, 1, height * width, 2)
+    others = torch.stack((maps.neighbor_x, maps.neighbor_y), dim=4)
+    others = others.view(batch, landmarks, neighbors, height * width, 2)
+    at = cell.view(batch, landmarks, 1, 1, 1).expand(-1, -1, 1 + neighbors, 1, 2)
+    return torch.cat((own, others), dim=2).gather(3, at).squeeze(3)
 
 
 def merge_votes(votes: Tensor, cell: Tensor, grid: tuple[int, int], table: MergeTensors) -> Tensor:

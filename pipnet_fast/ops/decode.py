@@ -21,6 +21,7 @@ from pipnet_fast.ops._merge import (
     merge_votes,
     reject_nan,
     result_dtype,
+    votes_at,
     winning_cells,
 )
 from pipnet_fast.ops.types import HeadMaps, Landmarks
@@ -40,17 +41,11 @@ def reference(
 ) -> Result:
     """The operation in plain torch: what the other backends are held against."""
     maps, table = _checked((score, offset_x, offset_y, neighbor_x, neighbor_y, starts, sources, weights))
-    batch, landmarks, height, width = score.shape
+    height, width = score.shape[2:]
     maps = HeadMaps(*(m.to(result_dtype(score.dtype)) for m in maps))
 
     best, cell = winning_cells(maps.score)
-    neighbors = maps.neighbor_x.shape[1] // landmarks
-    own = torch.stack((maps.offset_x, maps.offset_y), dim=4).view(batch, landmarks, 1, height * width, 2)
-    others = torch.stack((maps.neighbor_x, maps.neighbor_y), dim=4)
-    others = others.view(batch, landmarks, neighbors, height * width, 2)
-    at_winner = cell.view(batch, landmarks, 1, 1, 1).expand(-1, -1, 1 + neighbors, 1, 2)
-    votes = torch.cat((own, others), dim=2).gather(3, at_winner).squeeze(3)
-    return merge_votes(votes, cell, (height, width), table), best
+    return merge_votes(votes_at(maps, cell), cell, (height, width), table), best
 
 
 def _fake(*tensors: Tensor) -> Result:

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pipnet_fast.crop import Floats, Image
 from pipnet_fast.pipeline.faces import Faces
@@ -45,7 +46,13 @@ def write_png(path: str, image: Image) -> None:
         file.write(data.tobytes())
 
 
+def fixed_points(points: Floats) -> npt.NDArray[np.int32]:
+    """Continuous px (..., 2) in OpenCV's fixed point, which counts from the pixel centers; far-off ones are kept near."""
+    fixed = (np.asarray(points, dtype=np.float64) - 0.5).clip(-1e5, 1e5) * 2**SHIFT
+    return fixed.round().astype(np.int32)
+
+
 def fixed_point(x: float | Floats, y: float | Floats) -> tuple[int, int]:
-    """Continuous px to OpenCV's fixed point, which counts from the pixel centers; far-off points are kept near."""
-    fixed = (np.array([x, y], dtype=np.float64) - 0.5).clip(-1e5, 1e5) * 2**SHIFT
-    return round(float(fixed[0])), round(float(fixed[1]))
+    """One of ``fixed_points``, as OpenCV takes it."""
+    fixed_x, fixed_y = fixed_points(np.array([x, y])).tolist()
+    return fixed_x, fixed_y
