@@ -29,8 +29,22 @@ inline void pause() {
 
 // Looks for some ten microseconds whether `done` holds: going to sleep and being woken takes longer.
 template <class Done>
-void spin_until(const Done& done) {
-  for (int i = 0; i < 512 && !done(); ++i) pause();
+bool spin_until(const Done& done) {
+  for (int i = 0; i < 512; ++i) {
+    if (done()) return true;
+    pause();
+  }
+  return false;
+}
+
+// How many Awake there are.
+std::atomic<int> awake{0};
+
+// The same for as long as there is an Awake; yielding, so that where there are more threads than cores those with work
+// get on.
+template <class Done>
+void stay_until(const Done& done) {
+  while (!spin_until(done) && awake.load(std::memory_order_relaxed) > 0) std::this_thread::yield();
 }
 
 // One job at a time, published under the mutex by a new generation number; its items are taken one by one by
@@ -56,7 +70,7 @@ class Pool {
     welcome_ = 0;
     lock.unlock();
     const auto alone = [this] { return running_ == 0; };
-    spin_until(alone);
+    stay_until(alone);
     lock.lock();
     alone_.wait(lock, alone);
     return true;
@@ -82,7 +96,7 @@ class Pool {
   void work(std::uint64_t seen) {
     const auto published = [&] { return generation_ != seen; };
     for (;;) {
-      spin_until(published);
+      stay_until(published);
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, published);
       seen = generation_;
@@ -115,7 +129,10 @@ std::atomic<Pool*> pool{new Pool};
 
 #if !defined(_WIN32)
 // A forked child has none of the parent's threads, and perhaps its locked mutexes: it starts with a new pool.
-[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] {
+  pool.store(new Pool);
+  awake.store(0);
+});
 #endif
 
 }  // namespace
@@ -124,6 +141,9 @@ int worthwhile_threads(std::int64_t work, std::int64_t per_thread, int threads) 
   const std::int64_t useful = 1 + (kSplitAlways ? work : work / per_thread);
   return static_cast<int>(std::clamp<std::int64_t>(useful, 1, std::max(1, threads)));
 }
+
+Awake::Awake() { awake.fetch_add(1, std::memory_order_relaxed); }
+Awake::~Awake() { awake.fetch_sub(1, std::memory_order_relaxed); }
 
 void parallel_for(std::int64_t count, int threads, const Body& body) {
   threads = static_cast<int>(std::min<std::int64_t>(threads, count));

@@ -20,4 +20,14 @@ int worthwhile_threads(std::int64_t work, std::int64_t per_thread, int threads);
 // all are done. While another call holds the pool, everything runs on the caller's thread. `body` must not throw.
 void parallel_for(std::int64_t count, int threads, const std::function<void(std::int64_t)>& body);
 
+// While one exists, threads that have worked stay awake between two calls of parallel_for: waking them takes longer than
+// a layer of a small network. Not for long: they take the time of whoever else wants their core.
+class Awake {
+ public:
+  Awake();
+  ~Awake();
+  Awake(const Awake&) = delete;
+  Awake& operator=(const Awake&) = delete;
+};
+
 }  // namespace pipnet

@@ -9,6 +9,7 @@ namespace {
 using Vec = Ymm;
 using DotVec = Ymm;
 constexpr int kTileCells = 6;  // 2 vectors x 6 cells = 12 of 16 registers
+constexpr int kProductTile = 6;  // as many for matrix products
 constexpr bool kVotesBeside = false;
 
 }  // namespace

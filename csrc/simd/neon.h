@@ -25,10 +25,21 @@ struct Vec {
     const int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes)));
     return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)))};
   }
+  static Vec load(const std::uint8_t* p) {
+    std::uint32_t bytes;
+    std::memcpy(&bytes, p, sizeof bytes);
+    const uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)));
+    return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)))};
+  }
   static Vec broadcast(float x) { return {vdupq_n_f32(x)}; }
   void store(float* p) const { vst1q_f32(p, v); }
   static Vec divide(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
   static Vec add(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
+  static Vec sub(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
+  static Vec mul(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
+  // A NaN in b is kept.
+  static Vec min(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
+  static Vec max(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
   static Vec max_ignoring_nan(Vec a, Vec best) { return {vbslq_f32(vcgtq_f32(a.v, best.v), a.v, best.v)}; }
   static Mask greater(Vec a, Vec b) { return vcgtq_f32(a.v, b.v); }
@@ -43,6 +54,7 @@ struct Vec {
 
 using DotVec = Vec;
 constexpr int kTileCells = 6;  // 4 vectors x 6 cells = 24 of 32 registers
+constexpr int kProductTile = 6;  // as many for matrix products
 constexpr bool kVotesBeside = false;
 
 inline void prefetch(const char* p) { __builtin_prefetch(p, 0, 2); }

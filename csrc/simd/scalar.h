@@ -14,10 +14,16 @@ struct Vec {
   static Vec load(const float* p) { return {*p}; }
   static Vec load(const Half* p) { return {to_float(*p)}; }
   static Vec load(const std::int8_t* p) { return {to_float(*p)}; }
+  static Vec load(const std::uint8_t* p) { return {static_cast<float>(*p)}; }
   static Vec broadcast(float x) { return {x}; }
   void store(float* p) const { *p = v; }
   static Vec divide(Vec a, Vec b) { return {a.v / b.v}; }
   static Vec add(Vec a, Vec b) { return {a.v + b.v}; }
+  static Vec sub(Vec a, Vec b) { return {a.v - b.v}; }
+  static Vec mul(Vec a, Vec b) { return {a.v * b.v}; }
+  // A NaN in b is kept.
+  static Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
+  static Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
   static Vec max_ignoring_nan(Vec a, Vec best) { return {a.v > best.v ? a.v : best.v}; }
   static Mask greater(Vec a, Vec b) { return a.v > b.v; }
@@ -29,6 +35,7 @@ struct Vec {
 
 using DotVec = Vec;
 constexpr int kTileCells = 2;  // accumulators for kPanel landmarks times this many cells must fit the registers
+constexpr int kProductTile = 2;  // likewise
 constexpr bool kVotesBeside = false;
 
 inline void prefetch(const char*) {}

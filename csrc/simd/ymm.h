@@ -18,10 +18,18 @@ struct Ymm {
   static Ymm load(const std::int8_t* p) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
   }
+  static Ymm load(const std::uint8_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+  }
   static Ymm broadcast(float x) { return {_mm256_set1_ps(x)}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   static Ymm divide(Ymm a, Ymm b) { return {_mm256_div_ps(a.v, b.v)}; }
   static Ymm add(Ymm a, Ymm b) { return {_mm256_add_ps(a.v, b.v)}; }
+  static Ymm sub(Ymm a, Ymm b) { return {_mm256_sub_ps(a.v, b.v)}; }
+  static Ymm mul(Ymm a, Ymm b) { return {_mm256_mul_ps(a.v, b.v)}; }
+  // A NaN in b is kept.
+  static Ymm min(Ymm a, Ymm b) { return {_mm256_min_ps(a.v, b.v)}; }
+  static Ymm max(Ymm a, Ymm b) { return {_mm256_max_ps(a.v, b.v)}; }
   static Ymm fma(Ymm a, Ymm b, Ymm c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   // maxps gives its second operand where either is NaN.
   static Ymm max_ignoring_nan(Ymm a, Ymm best) { return {_mm256_max_ps(a.v, best.v)}; }

@@ -1,0 +1,50 @@
+#include "arena.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "step.h"
+
+namespace pipnet {
+
+Arena Arena::of(const Network& network) {
+  Arena arena;
+  if (network.layers.empty()) return arena;
+  const std::size_t count = network.layers.size() - 1;
+  std::vector<std::size_t> last(count);  // the layer that reads a tensor last
+  std::vector<std::int64_t> size(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const TensorShape shape = network.layers[i].output;
+    arena.shapes.push_back(shape);
+    size[i] = blocks_of(shape.channels) * kBlock * shape.height * shape.width;
+    // A step may take this layer and the next together.
+    last[i] = i + 1;
+    const auto tensor = static_cast<std::int64_t>(i) + 1;
+    for (std::size_t reader = i + 1; reader < network.layers.size(); ++reader)
+      if (network.layers[reader].input == tensor || network.layers[reader].residual == tensor) last[i] = reader;
+  }
+  // The largest first, each at the lowest place that is free while it lives; it is written by layer i, and by the one
+  // before where that is taken together with it.
+  std::vector<std::size_t> order(count), placed;
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return size[a] > size[b]; });
+  arena.offsets.resize(count);
+  for (const std::size_t i : order) {
+    std::vector<std::size_t> beside;
+    for (const std::size_t j : placed)
+      if ((j > 0 ? j - 1 : 0) <= last[i] && (i > 0 ? i - 1 : 0) <= last[j]) beside.push_back(j);
+    std::sort(beside.begin(), beside.end(),
+              [&](std::size_t a, std::size_t b) { return arena.offsets[a] < arena.offsets[b]; });
+    std::int64_t offset = 0;
+    for (const std::size_t j : beside) {
+      if (offset + size[i] <= arena.offsets[j]) break;
+      offset = std::max(offset, arena.offsets[j] + size[j]);
+    }
+    arena.offsets[i] = offset;
+    arena.floats = std::max(arena.floats, offset + size[i]);
+    placed.push_back(i);
+  }
+  return arena;
+}
+
+}  // namespace pipnet

@@ -1,0 +1,154 @@
+// Depthwise convolutions, plane by plane, and the gate (squeeze and excite) that may follow: the sums that its means are
+// made of are taken while the planes are written.
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+
+#include "../parallel.h"
+#include "packed.h"
+#include "step.h"
+
+namespace pipnet {
+namespace {
+
+// The two fully connected layers of a gate.
+class Excitation {
+ public:
+  explicit Excitation(const Layer& layer)
+      : channels_(layer.output.channels),
+        squeezed_(layer.squeezed),
+        activation_(layer.activation),
+        squeeze_(1, squeezed_, channels_, Storage::float32),
+        expand_(1, channels_, squeezed_, Storage::float32),
+        squeeze_bias_(packed_bias(layer.bias, squeezed_)),
+        expand_bias_(packed_bias(layer.bias2, channels_)) {
+    for (std::int64_t s = 0; s < squeezed_; ++s) {
+      for (std::int64_t c = 0; c < channels_; ++c) {
+        squeeze_.set(0, s, c, layer.weight[s * channels_ + c]);
+        expand_.set(0, c, s, layer.weight2[c * squeezed_ + s]);
+      }
+    }
+  }
+
+  Activation activation() const { return activation_; }
+  std::size_t weight_bytes() const {
+    return squeeze_.size() + expand_.size() + squeeze_bias_.size() + expand_bias_.size();
+  }
+  std::int64_t hidden_floats() const { return blocks_of(squeezed_) * kBlock; }
+
+  // means (C) to gates (C), both in whole blocks, by way of `hidden`.
+  void run(const Call& call, const float* means, float* hidden, float* gates) const {
+    layer(call, means, squeeze_, squeeze_bias_, channels_, squeezed_, GateStep::relu, hidden);
+    layer(call, hidden, expand_, expand_bias_, squeezed_, channels_, GateStep::hard_sigmoid, gates);
+  }
+
+ private:
+  // Weights that one thread reads faster than another is woken.
+  static constexpr std::int64_t kFewWeights = 1 << 14;
+
+  static void layer(const Call& call, const float* input, const PackedWeights& weights, const AlignedBytes& bias,
+                    std::int64_t inputs, std::int64_t outputs, GateStep step, float* output) {
+    const std::int64_t blocks = blocks_of(outputs);
+    const int parts = worthwhile_threads(inputs * outputs, kFewWeights, call.threads);
+    parallel_for(parts, parts, [&](std::int64_t part) {
+      call.kernels.linear({input, inputs, static_cast<const float*>(weights.matrix(0)), bias.floats(), step, output,
+                           blocks * part / parts, blocks * (part + 1) / parts});
+    });
+  }
+
+  std::int64_t channels_, squeezed_;
+  Activation activation_;
+  PackedWeights squeeze_, expand_;
+  AlignedBytes squeeze_bias_, expand_bias_;
+};
+
+class Depthwise final : public Step {
+ public:
+  Depthwise(const Network& network, std::size_t i, bool gated)
+      : layer_(network.layers[i]),
+        output_(static_cast<std::int64_t>(i) + (gated ? 2 : 1)),
+        in_(network.shape(layer_.input)),
+        blocks_(blocks_of(in_.channels)),
+        weights_(1, in_.channels, layer_.kernel * layer_.kernel, Storage::float32),
+        bias_(packed_bias(layer_.bias, in_.channels)),
+        excitation_(gated ? std::make_unique<Excitation>(network.layers[i + 1]) : nullptr) {
+    const std::int64_t taps = layer_.kernel * layer_.kernel;
+    for (std::int64_t c = 0; c < in_.channels; ++c)
+      for (std::int64_t tap = 0; tap < taps; ++tap) weights_.set(0, c, tap, layer_.weight[c * taps + tap]);
+  }
+
+  void run(const Call& call) const override {
+    const TensorShape& out = layer_.output;
+    const std::int64_t planes = call.batch * blocks_, pixels = out.height * out.width, parts = row_parts(call);
+    float* const sums = call.shared;
+    parallel_for(planes * parts, call.threads, [&](std::int64_t item) {
+      const std::int64_t plane = item / parts, part = item % parts, block = plane % blocks_;
+      DepthwiseTask task{};
+      task.input = call.map(layer_.input).data + plane * in_.height * in_.width * kBlock;
+      task.height = in_.height, task.width = in_.width;
+      task.output = call.map(output_).data + plane * pixels * kBlock;
+      task.out_height = out.height, task.out_width = out.width;
+      task.kernel = layer_.kernel, task.stride = layer_.stride, task.padding = layer_.padding;
+      task.weight = static_cast<const float*>(weights_.matrix(0)) + block * layer_.kernel * layer_.kernel * kBlock;
+      task.bias = bias_.floats() + block * kBlock;
+      task.activation = layer_.activation;
+      task.first = out.height * part / parts, task.last = out.height * (part + 1) / parts;
+      task.sums = excitation_ == nullptr ? nullptr : sums + (part * planes + plane) * kBlock;
+      call.kernels.depthwise(task);
+    });
+    if (excitation_ == nullptr) return;
+    const std::int64_t channels = planes * kBlock;
+    for (std::int64_t i = 0; i < channels; ++i) {
+      for (std::int64_t part = 1; part < parts; ++part) sums[i] += sums[part * channels + i];
+      sums[i] /= static_cast<float>(pixels);
+    }
+    float* const gates = sums + parts * channels;
+    for (std::int64_t image = 0; image < call.batch; ++image) {
+      const std::int64_t first = image * blocks_ * kBlock;
+      excitation_->run(call, sums + first, gates + channels, gates + first);
+    }
+    parallel_for(planes, call.threads, [&](std::int64_t plane) {
+      float* const map = call.map(output_).data + plane * pixels * kBlock;
+      call.kernels.scale({map, map, pixels, gates + plane * kBlock, excitation_->activation()});
+    });
+  }
+
+  std::size_t shared_floats(std::int64_t batch) const override {
+    if (excitation_ == nullptr) return 0;
+    return static_cast<std::size_t>((kMostParts + 1) * batch * blocks_ * kBlock + excitation_->hidden_floats());
+  }
+  std::size_t weight_bytes() const override {
+    return weights_.size() + bias_.size() + (excitation_ == nullptr ? 0 : excitation_->weight_bytes());
+  }
+  const char* name() const override { return excitation_ == nullptr ? "depthwise" : "depthwise, gate"; }
+
+ private:
+  static constexpr std::int64_t kMostParts = 4;
+
+  // In how many parts the rows of a plane are computed: planes alone would leave threads without work at the end.
+  std::int64_t row_parts(const Call& call) const {
+    if (call.threads == 1) return 1;
+    const std::int64_t wanted = ceil_div(8 * call.threads, call.batch * blocks_);
+    return std::min({wanted, kMostParts, ceil_div(layer_.output.height, 4)});
+  }
+
+  Layer layer_;
+  std::int64_t output_;
+  TensorShape in_;
+  std::int64_t blocks_;
+  PackedWeights weights_;
+  AlignedBytes bias_;
+  std::unique_ptr<const Excitation> excitation_;
+};
+
+}  // namespace
+
+StepPointer make_depthwise(const Network& network, std::size_t i, std::size_t& layers) {
+  const std::int64_t output = static_cast<std::int64_t>(i) + 1;
+  const bool gated = i + 1 < network.layers.size() && network.layers[i + 1].kind == LayerKind::gate &&
+                     network.layers[i + 1].input == output && network.readers(output) == 1;
+  layers = gated ? 2 : 1;
+  return std::make_unique<Depthwise>(network, i, gated);
+}
+
+}  // namespace pipnet

@@ -1,0 +1,64 @@
+// A network as the engine takes it: layers in the order of execution, with plain weights. What a plan file holds
+// (plan_file.h) and what a plan is made from (plan.h); independent of instruction sets.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels.h"
+
+namespace pipnet {
+
+enum class LayerKind : std::uint32_t {
+  convolution = 1,    // weight (O, I, k, k), bias (O)
+  depthwise = 2,      // weight (C, k, k), bias (C)
+  deconvolution = 3,  // weight (I, O, 4, 4), bias (O); stride 2, padding 1
+  max_pool = 4,       // no weights; padding counts as minus infinity
+  gate = 5,           // x times hard_sigmoid(W2 relu(W1 mean(x) + b1) + b2), squeeze and excite: W1 (S, C), W2 (C, S)
+};
+
+// Reads tensor `input` and writes a tensor of its own, layer i tensor i + 1; tensor 0 is the normalized crop.
+//     output = activation(operation(input) + residual)
+struct Layer {
+  LayerKind kind;
+  Activation activation;
+  std::int64_t input;
+  std::int64_t residual;  // a tensor of the output's shape, or -1; of convolutions only
+  std::int64_t kernel, stride, padding;
+  std::int64_t squeezed;  // S of a gate, else 0
+  TensorShape output;
+  const float *weight, *bias;    // of a gate W1 and b1
+  const float *weight2, *bias2;  // of a gate, else null
+};
+
+// The head and its table, packed as pipnet_fast/ops/types.py packs them.
+struct HeadWeights {
+  std::int64_t landmarks, neighbors;
+  Storage storage;
+  const void *score_weight, *vote_weight;
+  const float *score_bias, *vote_bias;
+  const float *score_scale, *vote_scale;  // null unless int8
+  MergeTable table;
+};
+
+struct Network {
+  std::int64_t input_size;  // side of the square crop, px
+  float crop_scale, crop_top_shift;  // how a crop follows from a face box (pipnet_fast/crop.py)
+  bool pixel_centers;       // fractions of the crop count from the center of its first pixel, else from its edge
+  Storage weight_storage;   // what a plan keeps the layers' weights as: float32 or float16
+  std::vector<Layer> layers;
+  bool has_head;
+  HeadWeights head;  // of the last layer's output, if has_head
+
+  TensorShape shape(std::int64_t tensor) const {
+    return tensor == 0 ? TensorShape{3, input_size, input_size} : layers[static_cast<std::size_t>(tensor - 1)].output;
+  }
+  // How often layers read a tensor.
+  std::int64_t readers(std::int64_t tensor) const {
+    std::int64_t count = 0;
+    for (const Layer& layer : layers) count += (layer.input == tensor) + (layer.residual == tensor);
+    return count;
+  }
+};
+
+}  // namespace pipnet

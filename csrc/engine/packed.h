@@ -1,0 +1,48 @@
+// Weights and biases in the order that kernels read them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../shapes.h"
+
+namespace pipnet {
+
+// Memory aligned to a line of the cache, filled with zeros; throws std::bad_alloc.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(std::size_t size = 0);
+  AlignedBytes(AlignedBytes&& other) noexcept;
+  AlignedBytes& operator=(AlignedBytes&& other) noexcept;
+  ~AlignedBytes();
+
+  void* data() const { return data_; }
+  float* floats() const { return static_cast<float*>(data_); }
+  std::size_t size() const { return size_; }
+
+ private:
+  void* data_;
+  std::size_t size_;
+};
+
+// Matrices (blocks of outputs, inputs, kBlock), filled up with zeros, as float32 or float16.
+class PackedWeights {
+ public:
+  // `count` such matrices of `outputs` x `inputs`.
+  PackedWeights(std::int64_t count, std::int64_t outputs, std::int64_t inputs, Storage storage);
+
+  void set(std::int64_t matrix, std::int64_t output, std::int64_t input, float value);
+  const void* matrix(std::int64_t i) const { return static_cast<const char*>(bytes_.data()) + i * matrix_bytes_; }
+  Storage storage() const { return storage_; }
+  std::size_t size() const { return bytes_.size(); }
+
+ private:
+  Storage storage_;
+  std::int64_t inputs_, matrix_bytes_;
+  AlignedBytes bytes_;
+};
+
+// Filled up to whole blocks with zeros.
+AlignedBytes packed_bias(const float* bias, std::int64_t outputs);
+
+}  // namespace pipnet

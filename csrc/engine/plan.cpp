@@ -1,0 +1,242 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../cpu.h"
+#include "../head_decode.h"
+#include "../parallel.h"
+#include "arena.h"
+#include "packed.h"
+#include "step.h"
+
+namespace pipnet {
+namespace {
+
+// Images that go through the network together: what one layer's weights are read for, and what memory is for.
+constexpr std::int64_t kMostImages = 8;
+
+const Kernels& kernels() {
+  switch (current_isa()) {
+#if defined(PIPNET_WITH_NEON)
+    case Isa::neon: return kKernelsNeon;
+#endif
+#if defined(PIPNET_WITH_AVX2)
+    case Isa::avx2: return kKernelsAvx2;
+    case Isa::avx512: return kKernelsAvx512;
+#endif
+    default: return kKernelsScalar;
+  }
+}
+
+// The head's arrays, copied.
+class Head {
+ public:
+  Head(const HeadWeights& head, std::int64_t channels) {
+    const std::int64_t rows = ceil_div(head.landmarks, kPanel) * kPanel, votes = head.landmarks * 2 * (1 + head.neighbors);
+    const std::int64_t each = head.storage == Storage::float32 ? 4 : head.storage == Storage::float16 ? 2 : 1;
+    args_.channels = channels, args_.landmarks = head.landmarks, args_.neighbors = head.neighbors;
+    args_.storage = head.storage;
+    args_.score_weight = copied(head.score_weight, rows * channels * each);
+    args_.vote_weight = copied(head.vote_weight, votes * channels * each);
+    args_.score_bias = copied(head.score_bias, rows * 4);
+    args_.vote_bias = copied(head.vote_bias, votes * 4);
+    args_.score_scale = copied(head.score_scale, rows * 4);
+    args_.vote_scale = copied(head.vote_scale, votes * 4);
+    args_.table.starts = copied(head.table.starts, (head.landmarks + 1) * 4);
+    args_.table.sources = copied(head.table.sources, votes / 2 * 4);
+    args_.table.weights = copied(head.table.weights, votes / 2 * 4);
+  }
+
+  const HeadDecodeArgs& args() const { return args_; }
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    for (const AlignedBytes& array : arrays_) sum += array.size();
+    return sum;
+  }
+
+ private:
+  template <class T>
+  const T* copied(const T* array, std::int64_t bytes) {
+    if (array == nullptr) return nullptr;
+    arrays_.emplace_back(static_cast<std::size_t>(bytes));
+    std::copy_n(static_cast<const char*>(static_cast<const void*>(array)), bytes,
+                static_cast<char*>(arrays_.back().data()));
+    return static_cast<const T*>(arrays_.back().data());
+  }
+
+  HeadDecodeArgs args_{};
+  std::vector<AlignedBytes> arrays_;
+};
+
+}  // namespace
+
+struct Plan::Parts {
+  explicit Parts(const Network& network) : input_size(network.input_size), arena(Arena::of(network)) {
+    if (network.layers.empty()) throw std::invalid_argument("plan: expected a network of at least one layer");
+    for (std::size_t i = 1; i < network.layers.size(); ++i)
+      if (network.layers[i].input == 0 || network.layers[i].residual == 0)
+        throw std::invalid_argument("plan: layer " + std::to_string(i) + ": only the first layer may read the crop");
+    for (std::size_t i = 0, count = 1; i < network.layers.size(); i += count) {
+      try {
+        steps.push_back(make(network, i, count));
+      } catch (const std::invalid_argument& error) {
+        throw std::invalid_argument("plan: layer " + std::to_string(i) + ": " + error.what());
+      }
+    }
+    const Layer& last = network.layers.back();
+    if (last.kind != LayerKind::convolution && last.kind != LayerKind::deconvolution)
+      throw std::invalid_argument("plan: the last layer: expected a convolution or deconvolution");
+    features = last.output;
+    if (network.has_head) head.emplace_back(network.head, features.channels);
+  }
+
+  static StepPointer make(const Network& network, std::size_t i, std::size_t& count) {
+    const Layer& layer = network.layers[i];
+    count = 1;
+    if (i == 0) return make_stem(network, count);
+    switch (layer.kind) {
+      case LayerKind::convolution:
+        if (layer.kernel == 1) return make_pointwise(network, i);
+        if (layer.kernel == 3 && layer.padding == 1) return make_winograd(network, i);
+        throw std::invalid_argument("expected a convolution of 1x1 or, padded by 1, 3x3; got " +
+                                    std::to_string(layer.kernel) + "x" + std::to_string(layer.kernel) +
+                                    " padded by " + std::to_string(layer.padding));
+      case LayerKind::deconvolution: return make_winograd(network, i);
+      case LayerKind::depthwise: return make_depthwise(network, i, count);
+      case LayerKind::max_pool: return make_max_pool(network, i);
+      case LayerKind::gate: throw std::invalid_argument("expected a gate right behind a depthwise convolution");
+    }
+    throw std::invalid_argument("unknown kind");
+  }
+
+  // One call's memory, taken from those that are free.
+  AlignedBytes take_memory(std::size_t bytes) const {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      for (AlignedBytes& memory : free) {
+        if (memory.size() < bytes) continue;
+        AlignedBytes taken = std::move(memory);
+        std::swap(memory, free.back());
+        free.pop_back();
+        return taken;
+      }
+    }
+    return AlignedBytes(bytes);
+  }
+  void give_back(AlignedBytes memory) const {
+    std::lock_guard<std::mutex> lock(mutex);
+    free.push_back(std::move(memory));
+  }
+
+  std::size_t shared_floats(std::int64_t batch) const {
+    std::size_t most = 0;
+    for (const StepPointer& step : steps) most = std::max(most, step->shared_floats(batch));
+    return most;
+  }
+  std::int64_t feature_floats() const {
+    return features.height * features.width * blocks_of(features.channels) * kBlock;
+  }
+
+  // Runs up to kMostImages images; `use(features, images)` gets what the last layer wrote, (B, H, W, whole blocks).
+  template <class Use>
+  void run(const Crops& crops, std::int64_t batch, int threads, const Use& use, std::vector<StepTime>* times) const {
+    const std::size_t shared = ceil_div(static_cast<std::int64_t>(shared_floats(batch)), 16) * 16;
+    const auto floats = static_cast<std::size_t>(batch * (arena.floats + feature_floats())) + shared;
+    AlignedBytes memory = take_memory(floats * sizeof(float));
+    float* const maps_begin = memory.floats() + shared;
+    std::vector<Map> maps(arena.offsets.size() + 2);  // of the crop too
+    for (std::size_t i = 0; i < arena.offsets.size(); ++i) {
+      const TensorShape& shape = arena.shapes[i];
+      const std::ptrdiff_t block = shape.height * shape.width * kBlock;
+      maps[i + 1] = {maps_begin + batch * arena.offsets[i], block * blocks_of(shape.channels), block, kBlock};
+    }
+    float* const output = maps_begin + batch * arena.floats;
+    maps.back() = {output, feature_floats(), kBlock, blocks_of(features.channels) * kBlock};
+    const Call call{kernels(), std::max(1, threads), batch, crops, maps.data(), memory.floats()};
+    const Awake workers;
+    for (const StepPointer& step : steps) {
+      const auto start = std::chrono::steady_clock::now();
+      step->run(call);
+      if (times != nullptr)
+        times->push_back({step->name(), std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count()});
+    }
+    use(output, batch);
+    give_back(std::move(memory));
+  }
+
+  template <class Use>
+  void run_all(const Crops& crops, std::int64_t batch, int threads, const Use& use) const {
+    for (std::int64_t first = 0; first < batch; first += kMostImages) {
+      const std::int64_t pixels = 3 * input_size * input_size;
+      const Crops part{crops.bytes == nullptr ? nullptr : crops.bytes + first * pixels,
+                       crops.planes == nullptr ? nullptr : crops.planes + first * pixels};
+      run(part, std::min(kMostImages, batch - first), threads,
+          [&](const float* output, std::int64_t images) { use(output, first, images); }, nullptr);
+    }
+  }
+
+  std::int64_t input_size;
+  TensorShape features{};
+  Arena arena;
+  std::vector<StepPointer> steps;
+  std::vector<Head> head;  // one or none
+  mutable std::mutex mutex;
+  mutable std::vector<AlignedBytes> free;
+};
+
+Plan::Plan(const Network& network) : parts_(std::make_unique<const Parts>(network)) {}
+Plan::~Plan() = default;
+
+std::int64_t Plan::input_size() const { return parts_->input_size; }
+std::int64_t Plan::landmarks() const { return parts_->head.empty() ? 0 : parts_->head[0].args().landmarks; }
+TensorShape Plan::features() const { return parts_->features; }
+
+void Plan::run(const Crops& crops, std::int64_t batch, float* points, float* scores, int threads) const {
+  const TensorShape shape = parts_->features;
+  HeadDecodeArgs args = parts_->head.at(0).args();
+  args.grid = {shape.height, shape.width};
+  const std::ptrdiff_t pixel = blocks_of(shape.channels) * kBlock;
+  args.strides = {parts_->feature_floats(), 1, shape.width * pixel, pixel};
+  parts_->run_all(crops, batch, threads, [&](const float* output, std::int64_t first, std::int64_t images) {
+    HeadDecodeArgs part = args;
+    part.batch = images;
+    part.features = output;
+    part.points = points + first * args.landmarks * 2;
+    part.scores = scores + first * args.landmarks;
+    head_decode(part, threads);
+  });
+}
+
+void Plan::run_trunk(const Crops& crops, std::int64_t batch, float* features, int threads) const {
+  const TensorShape shape = parts_->features;
+  const std::int64_t pixels = shape.height * shape.width, padded = blocks_of(shape.channels) * kBlock;
+  parts_->run_all(crops, batch, threads, [&](const float* output, std::int64_t first, std::int64_t images) {
+    for (std::int64_t pixel = 0; pixel < images * pixels; ++pixel)
+      std::copy_n(output + pixel * padded, shape.channels, features + (first * pixels + pixel) * shape.channels);
+  });
+}
+
+std::vector<StepTime> Plan::step_times(const Crops& crops, int threads) const {
+  std::vector<StepTime> times;
+  parts_->run(crops, 1, threads, [](const float*, std::int64_t) {}, &times);
+  return times;
+}
+
+std::size_t Plan::weight_bytes() const {
+  std::size_t sum = parts_->head.empty() ? 0 : parts_->head[0].bytes();
+  for (const StepPointer& step : parts_->steps) sum += step->weight_bytes();
+  return sum;
+}
+
+std::size_t Plan::scratch_bytes() const {
+  return (parts_->shared_floats(1) + static_cast<std::size_t>(parts_->arena.floats + parts_->feature_floats())) *
+         sizeof(float);
+}
+
+}  // namespace pipnet
