@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PHOTO ?=
 OUT ?= demo-out
 
-.PHONY: demo test lint sanitize gpu clean
+.PHONY: demo test lint sanitize fuzz gpu clean
 
 demo: $(VENV)/.built
 	$(BIN)/pipnet-fast demo $(PHOTO) --out $(OUT)
@@ -27,6 +27,10 @@ lint: $(VENV)/.lint
 sanitize:
 	$(MAKE) --jobs 2 --file tests/csrc/Makefile OUT=build/sanitize
 
+# Files that try to break the C++ engine: `make fuzz SECONDS=600`.
+fuzz:
+	$(MAKE) --file tests/csrc/Makefile OUT=build/sanitize fuzz
+
 # On a CUDA machine, with the torch, Triton and build tools that it has: nothing is fetched. Within eight minutes.
 RESULTS ?= bench/results
 gpu:
@@ -44,7 +48,7 @@ clean:
 	rm -rf $(VENV) build dist $(OUT)
 
 # torch comes first and by its exact version: an open range takes gigabytes of CUDA packages.
-$(VENV)/.built: pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/simd/*)
+$(VENV)/.built: pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/simd/* csrc/engine/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet torch==2.13.0

@@ -4,15 +4,22 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "cpu.h"
 #include "decode.h"
+#include "engine/plan.h"
+#include "engine/plan_file.h"
 #include "head_decode.h"
 #include "head_loss.h"
+#include "merge.h"
 #include "normalize.h"
 
 namespace py = pybind11;
@@ -28,14 +35,7 @@ pipnet::MergeTable checked_table(std::uintptr_t starts, std::uintptr_t sources, 
                                  std::int64_t landmarks, std::int64_t neighbors) {
   const pipnet::MergeTable table{pointer<const std::int32_t>(starts), pointer<const std::int32_t>(sources),
                                  pointer<const float>(weights)};
-  const std::int64_t votes = landmarks * (1 + neighbors);
-  bool good = table.starts[0] == 0 && table.starts[landmarks] == votes;
-  for (std::int64_t n = 0; n < landmarks; ++n) good &= table.starts[n] <= table.starts[n + 1];
-  for (std::int64_t i = 0; i < votes; ++i) good &= table.sources[i] >= 0 && table.sources[i] < votes;
-  if (!good) {
-    throw std::invalid_argument("table: expected increasing starts from 0 to " + std::to_string(votes) +
-                                " and sources below it");
-  }
+  pipnet::check_table(table, landmarks, neighbors);
   return table;
 }
 
@@ -173,6 +173,40 @@ void normalize(std::uintptr_t crops, std::int64_t batch, std::int64_t pixels, st
                     pointer<float>(out));
 }
 
+struct FreeAligned {
+  void operator()(std::byte* bytes) const { ::operator delete[](bytes, std::align_val_t(pipnet::kAlignment)); }
+};
+
+// The bytes are copied to where they may be read from, and read here only.
+std::unique_ptr<pipnet::Plan> make_plan(std::uintptr_t address, std::size_t size) {
+  py::gil_scoped_release release;
+  const std::unique_ptr<std::byte, FreeAligned> bytes(
+      static_cast<std::byte*>(::operator new[](size, std::align_val_t(pipnet::kAlignment))));
+  std::memcpy(bytes.get(), pointer<const std::byte>(address), size);
+  return std::make_unique<pipnet::Plan>(pipnet::parse_network(bytes.get(), size));
+}
+
+pipnet::Crops to_crops(std::uintptr_t bytes, std::uintptr_t planes) {
+  return {pointer<const std::uint8_t>(bytes), pointer<const float>(planes)};
+}
+
+void run_plan(const pipnet::Plan& plan, std::uintptr_t bytes, std::uintptr_t planes, std::int64_t batch,
+              std::uintptr_t points, std::uintptr_t scores, int threads) {
+  py::gil_scoped_release release;
+  plan.run(to_crops(bytes, planes), batch, pointer<float>(points), pointer<float>(scores), threads);
+}
+
+void run_plan_trunk(const pipnet::Plan& plan, std::uintptr_t bytes, std::uintptr_t planes, std::int64_t batch,
+                    std::uintptr_t features, int threads) {
+  py::gil_scoped_release release;
+  plan.run_trunk(to_crops(bytes, planes), batch, pointer<float>(features), threads);
+}
+
+std::array<std::int64_t, 3> plan_features(const pipnet::Plan& plan) {
+  const pipnet::TensorShape shape = plan.features();
+  return {shape.channels, shape.height, shape.width};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
@@ -186,6 +220,19 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
            py::arg("shape"), py::arg("storage"), py::arg("packed"))
       .def("decode", &Head::decode, py::arg("features"), py::arg("shape"), py::arg("strides"), py::arg("points"),
            py::arg("scores"), py::arg("threads"), "Fused head and decoding; shape is (B, C, H, W).");
+  py::class_<pipnet::Plan>(m, "Plan", "A network made ready to run, from a plan file's bytes at this address.")
+      .def(py::init(&make_plan), py::arg("address"), py::arg("size"))
+      .def("run", &run_plan, py::arg("bytes"), py::arg("planes"), py::arg("batch"), py::arg("points"),
+           py::arg("scores"), py::arg("threads"),
+           "Landmarks of uint8 RGB crops (B, S, S, 3) at bytes or normalized ones (B, 3, S, S) at planes, the other "
+           "being 0; of a plan with a head.")
+      .def("run_trunk", &run_plan_trunk, py::arg("bytes"), py::arg("planes"), py::arg("batch"), py::arg("features"),
+           py::arg("threads"), "The last layer's output (B, H, W, C) of such crops.")
+      .def_property_readonly("input_size", &pipnet::Plan::input_size, "Side of the crops in px.")
+      .def_property_readonly("landmarks", &pipnet::Plan::landmarks, "N, or 0 without a head.")
+      .def_property_readonly("features", &plan_features, "C, H and W of the last layer's output.")
+      .def_property_readonly("weight_bytes", &pipnet::Plan::weight_bytes, "Of the packed weights.")
+      .def_property_readonly("scratch_bytes", &pipnet::Plan::scratch_bytes, "Working memory of one call for one image.");
   m.def("head_loss_forward", &head_loss_forward, py::arg("shape"), py::arg("features"), py::arg("weights"),
         py::arg("biases"), py::arg("labels"), py::arg("score"), py::arg("index"), py::arg("vote_grad"),
         py::arg("terms"), py::arg("threads"),

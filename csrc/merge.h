@@ -1,9 +1,25 @@
-// The merge of neighbors' votes, for both operations: points = table * votes / (W, H).
+// The merge of neighbors' votes, for both operations: points = table * votes / (W, H). Not for sources of one
+// instruction set.
 #pragma once
+
+#include <stdexcept>
+#include <string>
 
 #include "shapes.h"
 
 namespace pipnet {
+
+// Throws std::invalid_argument for a table that would have merge_image read outside of its arrays or the votes.
+inline void check_table(const MergeTable& table, std::int64_t landmarks, std::int64_t neighbors) {
+  const std::int64_t votes = landmarks * (1 + neighbors);
+  bool good = table.starts[0] == 0 && table.starts[landmarks] == votes;
+  for (std::int64_t n = 0; n < landmarks; ++n) good &= table.starts[n] <= table.starts[n + 1];
+  for (std::int64_t i = 0; i < votes; ++i) good &= table.sources[i] >= 0 && table.sources[i] < votes;
+  if (!good) {
+    throw std::invalid_argument("table: expected increasing starts from 0 to " + std::to_string(votes) +
+                                " and sources below it");
+  }
+}
 
 inline void merge_image(const MergeTable& table, const Grid& grid, std::int64_t landmarks, const float* votes,
                         float* points) {

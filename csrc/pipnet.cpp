@@ -1,0 +1,167 @@
+#include "pipnet.h"
+
+#include <cstring>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "engine/plan.h"
+#include "engine/plan_file.h"
+
+#if !defined(PIPNET_VERSION)
+#define PIPNET_VERSION "unknown"
+#endif
+
+struct pipnet_plan {
+  explicit pipnet_plan(const pipnet::Network& network)
+      : plan(network),
+        crop_scale(network.crop_scale),
+        crop_top_shift(network.crop_top_shift),
+        crop_shift(network.pixel_centers ? 0.5f : 0.0f) {}
+
+  pipnet::Plan plan;
+  float crop_scale, crop_top_shift, crop_shift;
+};
+
+namespace {
+
+constexpr int kMostThreads = 256;
+
+// An array, for that a text is kept when there is no memory.
+thread_local char last_error[512] = "";
+
+void keep_error(const char* operation, const char* message) {
+  const std::size_t used = std::strlen(operation), room = sizeof last_error - used - 3;
+  std::memcpy(last_error, operation, used);
+  std::memcpy(last_error + used, ": ", 2);
+  // Not cut within a character of several bytes.
+  std::size_t size = std::strlen(message);
+  if (size > room) {
+    size = room;
+    while (size > 0 && (message[size] & 0xC0) == 0x80) --size;
+  }
+  std::memcpy(last_error + used + 2, message, size);
+  last_error[used + 2 + size] = '\0';
+}
+
+// Calls body(), keeping what it throws.
+template <class Body>
+pipnet_status guarded(const char* operation, const Body& body) noexcept {
+  try {
+    body();
+    return PIPNET_OK;
+  } catch (const std::invalid_argument& error) {
+    keep_error(operation, error.what());
+    return PIPNET_INVALID_ARGUMENT;
+  } catch (const std::bad_alloc&) {
+    keep_error(operation, "out of memory");
+    return PIPNET_OUT_OF_MEMORY;
+  } catch (const std::exception& error) {
+    keep_error(operation, error.what());
+    return PIPNET_FAILED;
+  } catch (...) {
+    keep_error(operation, "unknown failure");
+    return PIPNET_FAILED;
+  }
+}
+
+struct DeleteAligned {
+  void operator()(void* memory) const { ::operator delete(memory, std::align_val_t{pipnet::kAlignment}); }
+};
+using Memory = std::unique_ptr<void, DeleteAligned>;
+
+Memory allocate(std::size_t size) {
+  return Memory(::operator new(size, std::align_val_t{pipnet::kAlignment}));
+}
+
+pipnet_plan* make_plan(const void* bytes, std::size_t size) {
+  return new pipnet_plan(pipnet::parse_network(bytes, size));
+}
+
+pipnet_plan* load_file(const char* path) {
+  if (path == nullptr) throw std::invalid_argument("path: expected the name of a plan file, got NULL");
+  const std::filesystem::path name = std::filesystem::u8path(path);
+  std::error_code error;
+  // Refuses what is no regular file, too.
+  const std::uintmax_t size = std::filesystem::file_size(name, error);
+  if (error) throw std::invalid_argument(std::string(path) + ": " + error.message());
+  std::ifstream file(name, std::ios::binary);
+  // The rest of a large file that is none of ours is not worth its memory.
+  char magic[sizeof pipnet::kMagic] = {};
+  file.read(magic, sizeof magic);
+  if (!file || std::memcmp(magic, pipnet::kMagic, sizeof magic) != 0)
+    throw std::invalid_argument(std::string(path) + ": expected a plan file, got another or one that cannot be read");
+  const Memory bytes = allocate(static_cast<std::size_t>(size));
+  file.seekg(0);
+  file.read(static_cast<char*>(bytes.get()), static_cast<std::streamsize>(size));
+  if (!file)
+    throw std::invalid_argument(std::string(path) + ": expected " + std::to_string(size) + " bytes, got fewer");
+  return make_plan(bytes.get(), static_cast<std::size_t>(size));
+}
+
+pipnet_plan* load_memory(const void* bytes, std::size_t size) {
+  if (bytes == nullptr) throw std::invalid_argument("bytes: expected an address, got NULL");
+  if (reinterpret_cast<std::uintptr_t>(bytes) % pipnet::kAlignment == 0) return make_plan(bytes, size);
+  const Memory copy = allocate(size);
+  std::memcpy(copy.get(), bytes, size);
+  return make_plan(copy.get(), size);
+}
+
+void run(const pipnet_plan* plan, const std::uint8_t* crops, std::int64_t batch, float* points, float* scores,
+         int threads) {
+  if (plan == nullptr) throw std::invalid_argument("plan: expected one, got NULL");
+  if (plan->plan.landmarks() == 0) throw std::invalid_argument("plan: expected one with a head, got one without");
+  if (batch < 0) throw std::invalid_argument("batch: expected 0 or more, got " + std::to_string(batch));
+  if (threads < 1 || threads > kMostThreads) {
+    throw std::invalid_argument("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " +
+                                std::to_string(threads));
+  }
+  if (batch == 0) return;
+  if (crops == nullptr || points == nullptr || scores == nullptr)
+    throw std::invalid_argument("crops, points, scores: expected addresses, got NULL");
+  plan->plan.run({crops, nullptr}, batch, points, scores, threads);
+}
+
+}  // namespace
+
+const char* pipnet_version(void) { return PIPNET_VERSION; }
+
+const char* pipnet_last_error(void) { return last_error; }
+
+pipnet_plan* pipnet_load_file(const char* path) {
+  pipnet_plan* plan = nullptr;
+  guarded("pipnet_load_file", [&] { plan = load_file(path); });
+  return plan;
+}
+
+pipnet_plan* pipnet_load_memory(const void* bytes, size_t size) {
+  pipnet_plan* plan = nullptr;
+  guarded("pipnet_load_memory", [&] { plan = load_memory(bytes, size); });
+  return plan;
+}
+
+void pipnet_free(pipnet_plan* plan) { delete plan; }
+
+int pipnet_input_size(const pipnet_plan* plan) {
+  return plan == nullptr ? 0 : static_cast<int>(plan->plan.input_size());
+}
+
+int pipnet_landmarks(const pipnet_plan* plan) {
+  return plan == nullptr ? 0 : static_cast<int>(plan->plan.landmarks());
+}
+
+void pipnet_crop_rule(const pipnet_plan* plan, float* scale, float* top_shift, float* shift) {
+  if (plan == nullptr) return;
+  if (scale != nullptr) *scale = plan->crop_scale;
+  if (top_shift != nullptr) *top_shift = plan->crop_top_shift;
+  if (shift != nullptr) *shift = plan->crop_shift;
+}
+
+pipnet_status pipnet_run(const pipnet_plan* plan, const uint8_t* crops, int64_t batch, float* points, float* scores,
+                         int threads) {
+  return guarded("pipnet_run", [&] { run(plan, crops, batch, points, scores, threads); });
+}
