@@ -21,7 +21,7 @@ from tests.engine_cases import MODELS, N, assert_same, crops_for, require, tiny
 from tests.inputs import second_best_gap
 from tests.tolerances import ENGINE
 
-CPU_ENGINES = ("torch", "inductor", "onnxruntime", "openvino")
+CPU_ENGINES = ("torch", "cpp", "inductor", "onnxruntime", "openvino")
 # Compiling these with inductor takes up to a minute each.
 SLOW = [("inductor", name) for name in MODELS if name != "resnet18"]
 
@@ -158,7 +158,7 @@ def test_any_form_of_crops_is_taken(engine: str, form: str, model: pf.PIPNet, co
     assert_same(compiled(engine, "resnet18")(FORMS[form](crops)), model.predict(normalize(crops)))
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("engine", ["torch", "cpp", "onnxruntime"])
 def test_a_runtime_is_a_snapshot(engine: str) -> None:
     require(engine)
     model = tiny()
@@ -215,7 +215,7 @@ def test_a_runtime_says_what_it_is(compiled: Compiled) -> None:
     assert repr(runtime) == "Runtime(engine='torch', batch_size=2, dtype=torch.float32, device='cpu')"
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", ["cpp", "onnxruntime", "openvino"])
 def test_face_landmarker_runs_on_an_engine(engine: str) -> None:
     require(engine)
     image = np.random.RandomState(0).randint(0, 256, (100, 120, 3), np.uint8)

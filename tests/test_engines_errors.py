@@ -109,7 +109,7 @@ def test_an_engine_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_reasons_of_absence(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(pf.engines()) == {"torch", "inductor", "cudagraph", "onnxruntime", "openvino"}
+    assert set(pf.engines()) == {"torch", "cpp", "inductor", "cudagraph", "onnxruntime", "openvino"}
     assert package_missing("nosuch") == "not installed: nosuch; pip install 'pipnet_fast[nosuch]'"
     monkeypatch.setenv("CXX", "/nonexistent/c++")
     assert inductor.missing() == "no C++ compiler: /nonexistent/c++ not found; install it or set CXX"

@@ -12,7 +12,7 @@ from pipnet_fast.ops import Landmarks
 
 # The engines of pf.compile on each device.
 ENGINES = {
-    "cpu": ("torch", "inductor", "onnxruntime", "openvino"),
+    "cpu": ("torch", "cpp", "inductor", "onnxruntime", "openvino"),
     "cuda": ("torch", "inductor", "cudagraph"),
 }
 

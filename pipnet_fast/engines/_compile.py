@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipnet_fast._availability import Availability
-from pipnet_fast.engines import auto, cudagraph, inductor, onnxruntime, openvino, torch_engine
+from pipnet_fast.engines import auto, cpp, cudagraph, inductor, onnxruntime, openvino, torch_engine
 from pipnet_fast.engines._types import Engine, Network, Spec
 from pipnet_fast.engines.fold import fold_trunk
 from pipnet_fast.engines.runtime import Runtime
@@ -18,6 +18,7 @@ from pipnet_fast.ops.types import STORAGES
 
 ENGINES: dict[str, Engine] = {
     "torch": torch_engine.ENGINE,
+    "cpp": cpp.ENGINE,
     "inductor": inductor.ENGINE,
     "cudagraph": cudagraph.ENGINE,
     "onnxruntime": onnxruntime.ENGINE,
@@ -44,7 +45,8 @@ def compile(
     package's own fused operation, on the features where the engine left them. Everything is prepared and run once
     before this returns.
 
-    ``"torch"`` is eager PyTorch; it takes any batch in one run. ``"inductor"`` is torch.compile with freezing,
+    ``"torch"`` is eager PyTorch, ``"cpp"`` the package's own C++ for backbones of the paper on the CPU, from the crop
+    to the landmarks; both take any batch in one run. ``"inductor"`` is torch.compile with freezing,
     ``"onnxruntime"`` and ``"openvino"`` run the trunk on the CPU; these three have static shapes, one image and
     ``batch_size`` of them: other batches are made up of both (on CUDA, filled up to the larger). ``"cudagraph"``
     replays one CUDA graph from the crop to the landmarks; it has every power of two up to ``batch_size``, and fills

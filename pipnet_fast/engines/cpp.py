@@ -1,0 +1,75 @@
+"""The package's own engine: the whole network in C++, from crop to landmarks in one call."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipnet_fast.engines._lower import lower
+from pipnet_fast.engines._types import Engine, Network, Prepared, Spec
+from pipnet_fast.engines.plan_file import PlanNetwork, serialize
+from pipnet_fast.ops import BoundHead, Landmarks, backends
+
+
+def missing() -> str | None:
+    """It is part of the C++ extension."""
+    return backends().reasons.get("cpp")
+
+
+def prepare(network: Network, spec: Spec) -> Prepared:
+    """Pack the weights; runs use up to torch's current number of threads.
+
+    The head of a PIPNet runs in C++ too; another one gets the features from there.
+    """
+    head = network.head if isinstance(network.head, BoundHead) else None
+    plan = Plan(PlanNetwork(spec.input_size, lower(network.trunk, spec.input_size), head), torch.get_num_threads())
+
+    def run(x: Tensor) -> Landmarks:
+        x = x.to(spec.device).contiguous()
+        return plan.landmarks(x) if head else network.head(plan.features(x))
+
+    run(torch.zeros(spec.batch_size, spec.input_size, spec.input_size, 3, dtype=torch.uint8))
+    return Prepared(run)
+
+
+class Plan:
+    """A network made ready in C++, with weights of its own; safe from many threads.
+
+    It takes contiguous crops on the CPU: uint8 RGB (B, S, S, 3), or normalized float32 (B, 3, S, S).
+
+    Args:
+        network: what to run.
+        threads: how many a call uses at most, >= 1.
+
+    Raises:
+        ValueError: a network that the engine has no code for.
+    """
+
+    def __init__(self, network: PlanNetwork, threads: int) -> None:
+        """See the class."""
+        from pipnet_fast import _C
+
+        data = np.frombuffer(serialize(network), np.uint8)
+        self._plan = _C.Plan(data.ctypes.data, data.size)
+        self._threads = threads
+
+    def landmarks(self, x: Tensor) -> Landmarks:
+        """Landmarks of crops, by a network with a head: points (B, N, 2) in fractions of the crop, scores (B, N)."""
+        points = torch.empty(len(x), self._plan.landmarks, 2)
+        scores = torch.empty(len(x), self._plan.landmarks)
+        self._plan.run(*_addresses(x), len(x), points.data_ptr(), scores.data_ptr(), self._threads)
+        return Landmarks(points, scores)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last layer's output (B, C, H, W), channels-last in memory."""
+        channels, height, width = self._plan.features
+        features = torch.empty(len(x), height, width, channels)
+        self._plan.run_trunk(*_addresses(x), len(x), features.data_ptr(), self._threads)
+        return features.permute(0, 3, 1, 2)
+
+
+def _addresses(x: Tensor) -> tuple[int, int]:
+    """Where the bytes are and where the planes are, 0 for what is not there."""
+    return (x.data_ptr(), 0) if x.dtype == torch.uint8 else (0, x.data_ptr())
+
+
+ENGINE = Engine(devices=("cpu",), missing=missing, prepare=prepare)
