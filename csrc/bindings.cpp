@@ -11,6 +11,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu.h"
@@ -21,6 +22,7 @@
 #include "head_loss.h"
 #include "merge.h"
 #include "normalize.h"
+#include "parallel.h"
 
 namespace py = pybind11;
 
@@ -177,9 +179,11 @@ struct FreeAligned {
   void operator()(std::byte* bytes) const { ::operator delete[](bytes, std::align_val_t(pipnet::kAlignment)); }
 };
 
-// The bytes are copied to where they may be read from, and read here only.
+// Bytes that do not lie where they may be read from are copied; they are read here only.
 std::unique_ptr<pipnet::Plan> make_plan(std::uintptr_t address, std::size_t size) {
   py::gil_scoped_release release;
+  if (address % pipnet::kAlignment == 0)
+    return std::make_unique<pipnet::Plan>(pipnet::parse_network(pointer<const std::byte>(address), size));
   const std::unique_ptr<std::byte, FreeAligned> bytes(
       static_cast<std::byte*>(::operator new[](size, std::align_val_t(pipnet::kAlignment))));
   std::memcpy(bytes.get(), pointer<const std::byte>(address), size);
@@ -200,6 +204,15 @@ void run_plan_trunk(const pipnet::Plan& plan, std::uintptr_t bytes, std::uintptr
                     std::uintptr_t features, int threads) {
   py::gil_scoped_release release;
   plan.run_trunk(to_crops(bytes, planes), batch, pointer<float>(features), threads);
+}
+
+std::vector<std::pair<std::string, double>> plan_step_times(const pipnet::Plan& plan, std::uintptr_t bytes,
+                                                            std::uintptr_t planes, int threads) {
+  std::vector<std::pair<std::string, double>> times;
+  py::gil_scoped_release release;
+  for (const pipnet::StepTime& step : plan.step_times(to_crops(bytes, planes), threads))
+    times.emplace_back(step.name, step.milliseconds);
+  return times;
 }
 
 std::array<std::int64_t, 3> plan_features(const pipnet::Plan& plan) {
@@ -228,6 +241,8 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
            "being 0; of a plan with a head.")
       .def("run_trunk", &run_plan_trunk, py::arg("bytes"), py::arg("planes"), py::arg("batch"), py::arg("features"),
            py::arg("threads"), "The last layer's output (B, H, W, C) of such crops.")
+      .def("step_times", &plan_step_times, py::arg("bytes"), py::arg("planes"), py::arg("threads"),
+           "Names of the steps before the head and the milliseconds that each took, for one crop.")
       .def_property_readonly("input_size", &pipnet::Plan::input_size, "Side of the crops in px.")
       .def_property_readonly("landmarks", &pipnet::Plan::landmarks, "N, or 0 without a head.")
       .def_property_readonly("features", &plan_features, "C, H and W of the last layer's output.")
@@ -253,6 +268,8 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
     return names;
   }, "Instruction sets that this CPU can run, the best last.");
   m.def("isa", [] { return std::string(pipnet::isa_name(pipnet::current_isa())); }, "The instruction set in use.");
+  m.def("pin_workers", &pipnet::pin_workers, py::arg("cores"),
+        "Keep the extension's own threads each to one of these cores, the caller's being the first; [] sets them free.");
   m.def("use_isa", &pipnet::use_isa, py::arg("name"),
         "Switch the whole process to an instruction set, for tests and benchmarks.");
 }

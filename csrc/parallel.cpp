@@ -3,9 +3,14 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstring>
+#include <exception>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -73,24 +78,53 @@ class Pool {
     stay_until(alone);
     lock.lock();
     alone_.wait(lock, alone);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
     return true;
+  }
+
+  void pin(const std::vector<int>& cores) {
+    std::lock_guard<std::mutex> owner(owner_);
+    cores_ = cores;
+    for (std::size_t i = 0; i < workers_.size(); ++i) pin_worker(i);
   }
 
  private:
   void take_items(const Body& body, std::int64_t count) {
-    for (std::int64_t item; (item = next_.fetch_add(1)) < count;) body(item);
+    try {
+      for (std::int64_t item; (item = next_.fetch_add(1)) < count;) body(item);
+    } catch (...) {
+      next_ = count;
+      std::lock_guard<std::mutex> lock(mutex_);
+      error_ = std::current_exception();
+    }
   }
 
   // Starts threads up to this many workers, or as many as the system allows.
   void grow(int workers) {
     try {
-      while (workers_ < workers) {
-        std::thread(&Pool::work, this, generation_.load()).detach();
-        ++workers_;
+      while (static_cast<int>(workers_.size()) < workers) {
+        workers_.reserve(workers_.size() + 1);
+        std::thread worker(&Pool::work, this, generation_.load());
+        workers_.push_back(worker.native_handle());
+        worker.detach();
+        if (!cores_.empty()) pin_worker(workers_.size() - 1);
       }
     } catch (const std::system_error&) {
       // The callers' own threads carry on.
     }
+  }
+
+  // The first core is the caller's.
+  void pin_worker(std::size_t i) {
+#if defined(__linux__)
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (cores_.empty()) std::memset(&set, 0xff, sizeof set);
+    else CPU_SET(static_cast<std::size_t>(cores_[(i + 1) % cores_.size()]), &set);
+    pthread_setaffinity_np(workers_[i], sizeof set, &set);  // a core that there is no more: it stays where it is
+#else
+    (void)i;
+#endif
   }
 
   void work(std::uint64_t seen) {
@@ -120,8 +154,11 @@ class Pool {
   std::atomic<int> running_{0};  // workers
   const Body* body_ = nullptr;
   std::int64_t count_ = 0;
+  std::exception_ptr error_;
   int welcome_ = 0;  // workers that may still join the job
-  int workers_ = 0;  // changed by the owner alone
+  // Of the owner alone.
+  std::vector<std::thread::native_handle_type> workers_;
+  std::vector<int> cores_;
 };
 
 // Leaked on purpose: workers may outlive static destruction, and a forked child must not join the parent's.
@@ -144,6 +181,19 @@ int worthwhile_threads(std::int64_t work, std::int64_t per_thread, int threads) 
 
 Awake::Awake() { awake.fetch_add(1, std::memory_order_relaxed); }
 Awake::~Awake() { awake.fetch_sub(1, std::memory_order_relaxed); }
+
+void pin_workers(const std::vector<int>& cores) {
+#if defined(__linux__)
+  for (const int core : cores) {
+    if (core < 0 || core >= CPU_SETSIZE)
+      throw std::invalid_argument("cores: expected numbers from 0 to " + std::to_string(CPU_SETSIZE - 1) + ", got " +
+                                  std::to_string(core));
+  }
+  pool.load()->pin(cores);
+#else
+  if (!cores.empty()) throw std::invalid_argument("cores: threads can be pinned on Linux only");
+#endif
+}
 
 void parallel_for(std::int64_t count, int threads, const Body& body) {
   threads = static_cast<int>(std::min<std::int64_t>(threads, count));

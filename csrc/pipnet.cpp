@@ -8,9 +8,11 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "engine/plan.h"
 #include "engine/plan_file.h"
+#include "parallel.h"
 
 #if !defined(PIPNET_VERSION)
 #define PIPNET_VERSION "unknown"
@@ -164,4 +166,11 @@ void pipnet_crop_rule(const pipnet_plan* plan, float* scale, float* top_shift, f
 pipnet_status pipnet_run(const pipnet_plan* plan, const uint8_t* crops, int64_t batch, float* points, float* scores,
                          int threads) {
   return guarded("pipnet_run", [&] { run(plan, crops, batch, points, scores, threads); });
+}
+
+pipnet_status pipnet_pin_threads(const int* cores, size_t count) {
+  return guarded("pipnet_pin_threads", [&] {
+    if (cores == nullptr && count > 0) throw std::invalid_argument("cores: expected an address, got NULL");
+    pipnet::pin_workers(std::vector<int>(cores, cores + count));
+  });
 }

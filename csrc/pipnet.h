@@ -77,6 +77,11 @@ PIPNET_API void pipnet_crop_rule(const pipnet_plan* plan, float* scale, float* t
 PIPNET_API pipnet_status pipnet_run(const pipnet_plan* plan, const uint8_t* crops, int64_t batch, float* points,
                                     float* scores, int threads);
 
+/* Keeps the library's threads, now and later, each to one of `count` cores: the second, the third and so on round the
+ * list, for the first is that of the calling threads, which pin themselves. 0 sets them free. Linux only; elsewhere it
+ * returns PIPNET_INVALID_ARGUMENT, as for numbers that are none of cores. */
+PIPNET_API pipnet_status pipnet_pin_threads(const int* cores, size_t count);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,7 +2,7 @@
 
 from pipnet_fast import ops
 from pipnet_fast.crop import CropRule
-from pipnet_fast.engines import Runtime, compile, engines, save_plan
+from pipnet_fast.engines import Runtime, compile, engines, pin_threads, save_plan
 from pipnet_fast.models import GRMI, CoordNet, MapNet, PIPNet, load, load_official, save
 from pipnet_fast.neighbors import NeighborTable, neighbor_table
 from pipnet_fast.ops import HeadMaps, Landmarks
@@ -31,6 +31,7 @@ __all__ = [
     "neighbor_table",
     "ops",
     "save",
+    "pin_threads",
     "save_plan",
 ]
 __version__ = "0.1.0"

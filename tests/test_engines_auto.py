@@ -103,6 +103,14 @@ def test_a_remembered_engine_that_is_gone_is_measured_again(
     assert pf.compile(tiny()).engine == "openvino"
 
 
+def test_an_engine_that_came_later_is_measured(times: dict[str, Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENGINES, "onnxruntime", replace(ENGINES["onnxruntime"], missing=lambda: "not installed"))
+        assert pf.compile(tiny()).engine == "openvino"
+    assert fastest_known(tiny()) == "torch"
+    assert pf.compile(tiny()).engine == "onnxruntime"
+
+
 @pytest.mark.parametrize("place", ["file-in-the-way", "no-home"])
 def test_without_a_place_to_write_it_measures_every_time(
     place: str, times: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

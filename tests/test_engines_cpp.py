@@ -1,5 +1,7 @@
 """The C++ engine: every backbone on every instruction set, what its plans hold, and what it refuses."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -225,3 +227,33 @@ def test_it_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     runtime(crops_for(model, 2))
     assert asked == [3, 3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads can be pinned on Linux only")
+def test_threads_are_pinned_to_cores_and_set_free() -> None:
+    program = """
+import os, torch, pipnet_fast as pf
+from tests.engine_cases import crops_for, tiny
+torch.set_num_threads(2)
+model = tiny()
+pf.compile(model, engine="torch")(crops_for(model, 8))
+before = {entry for entry in os.listdir("/proc/self/task")}
+core = max(os.sched_getaffinity(0))
+pf.pin_threads([core])
+pf.compile(model, engine="cpp")(crops_for(model, 8))
+new = {entry for entry in os.listdir("/proc/self/task")} - before
+assert new, "no thread of its own"
+print(sorted({tuple(os.sched_getaffinity(int(thread))) == (core,) for thread in new}))
+pf.pin_threads([])
+print(sorted({os.sched_getaffinity(int(thread)) == os.sched_getaffinity(0) for thread in new}))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1]
+    )
+    assert found.stdout.split() == ["[True]", "[True]"], found.stderr
+
+
+@pytest.mark.parametrize(("cores", "got"), [([-1], "-1"), ([0, 1 << 20], str(1 << 20))])
+def test_numbers_that_are_no_cores_are_refused(cores: list[int], got: str) -> None:
+    with pytest.raises(ValueError, match=f"cores: expected numbers from 0 to 1023, got {got}"):
+        pf.pin_threads(cores)

@@ -99,8 +99,8 @@ def fastest_known(model: nn.Module, batch_size: int = 1, dtype: str = "float32")
     Measures nothing.
     """
     spec = _spec(model, batch_size, dtype)
-    choice = auto.cached(model, spec)
-    return choice.engine if choice and choice.engine in _candidates(spec.device) else "torch"
+    choice = auto.cached(model, spec, _candidates(spec.device))
+    return choice.engine if choice else "torch"
 
 
 def _candidates(device: torch.device) -> list[str]:

@@ -38,8 +38,8 @@ def choose(model: nn.Module, spec: Spec, candidates: Sequence[str]) -> Choice:
 
     One that cannot be measured is out, with a warning. If none can be, it is "torch", and nothing is kept.
     """
-    known = cached(model, spec)
-    if known is not None and known.engine in candidates:
+    known = cached(model, spec, candidates)
+    if known is not None:
         return known
     milliseconds = {}
     for name in candidates:
@@ -50,15 +50,15 @@ def choose(model: nn.Module, spec: Spec, candidates: Sequence[str]) -> Choice:
     if not milliseconds:
         return Choice("torch", {})
     choice = Choice(min(milliseconds, key=lambda name: milliseconds[name]), milliseconds)
-    _remember(_key(model, spec), choice)
+    _remember(_key(model, spec, candidates), choice)
     return choice
 
 
-def cached(model: nn.Module, spec: Spec) -> Choice | None:
-    """What ``choose`` measured before, with the same versions on the same hardware, for such a model."""
-    entry = _entries().get(_key(model, spec))
+def cached(model: nn.Module, spec: Spec, candidates: Sequence[str]) -> Choice | None:
+    """What ``choose`` found among these candidates before, with the same versions and hardware, for such a model."""
+    entry = _entries().get(_key(model, spec, candidates))
     match entry:
-        case {"engine": str(engine), "milliseconds": dict(milliseconds)}:
+        case {"engine": str(engine), "milliseconds": dict(milliseconds)} if engine in candidates:
             return Choice(engine, milliseconds)
     return None
 
@@ -123,8 +123,9 @@ def _remember(key: str, choice: Choice) -> None:
         os.replace(beside.name, file)
 
 
-def _key(model: Any, spec: Spec) -> str:
+def _key(model: Any, spec: Spec, candidates: Sequence[str]) -> str:
     facts = {
+        "candidates": sorted(candidates),
         "model": [type(model).__name__, model.config.to_dict()],
         "spec": {name: str(value) for name, value in asdict(spec).items()},
         "threads": torch.get_num_threads(),

@@ -1,5 +1,7 @@
 """The package's own engine: the whole network in C++, from crop to landmarks in one call."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,6 +31,26 @@ def prepare(network: Network, spec: Spec) -> Prepared:
 
     run(torch.zeros(spec.batch_size, spec.input_size, spec.input_size, 3, dtype=torch.uint8))
     return Prepared(run)
+
+
+def pin_threads(cores: Sequence[int]) -> None:
+    """Keep the threads of the C++ code, now and later, each to one core.
+
+    They are the package's own, one pool for all runtimes of the process; torch's are not among them.
+
+    Args:
+        cores: numbers of cores as the system counts them. The first is that of the calling threads, which pin
+            themselves (``os.sched_setaffinity``); threads of the pool take the second, the third and so on round the
+            list. Empty: they may run anywhere again.
+
+    Raises:
+        ValueError: numbers that are none of cores, or another system than Linux.
+        RuntimeError: the C++ extension is not there.
+    """
+    backends().require("pin_threads", "extension", "cpp")
+    from pipnet_fast import _C
+
+    _C.pin_workers(list(cores))
 
 
 class Plan:
