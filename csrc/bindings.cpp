@@ -8,12 +8,12 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "aligned.h"
 #include "cpu.h"
 #include "decode.h"
 #include "engine/plan.h"
@@ -175,19 +175,14 @@ void normalize(std::uintptr_t crops, std::int64_t batch, std::int64_t pixels, st
                     pointer<float>(out));
 }
 
-struct FreeAligned {
-  void operator()(std::byte* bytes) const { ::operator delete[](bytes, std::align_val_t(pipnet::kAlignment)); }
-};
-
 // Bytes that do not lie where they may be read from are copied; they are read here only.
 std::unique_ptr<pipnet::Plan> make_plan(std::uintptr_t address, std::size_t size) {
   py::gil_scoped_release release;
-  if (address % pipnet::kAlignment == 0)
-    return std::make_unique<pipnet::Plan>(pipnet::parse_network(pointer<const std::byte>(address), size));
-  const std::unique_ptr<std::byte, FreeAligned> bytes(
-      static_cast<std::byte*>(::operator new[](size, std::align_val_t(pipnet::kAlignment))));
-  std::memcpy(bytes.get(), pointer<const std::byte>(address), size);
-  return std::make_unique<pipnet::Plan>(pipnet::parse_network(bytes.get(), size));
+  const void* const bytes = pointer<const void>(address);
+  if (address % pipnet::kAlignment == 0) return std::make_unique<pipnet::Plan>(pipnet::parse_network(bytes, size));
+  const pipnet::AlignedBytes copy(size);
+  std::memcpy(copy.data(), bytes, size);
+  return std::make_unique<pipnet::Plan>(pipnet::parse_network(copy.data(), size));
 }
 
 pipnet::Crops to_crops(std::uintptr_t bytes, std::uintptr_t planes) {

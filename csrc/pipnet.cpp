@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "aligned.h"
 #include "engine/plan.h"
 #include "engine/plan_file.h"
 #include "parallel.h"
@@ -71,15 +72,6 @@ pipnet_status guarded(const char* operation, const Body& body) noexcept {
   }
 }
 
-struct DeleteAligned {
-  void operator()(void* memory) const { ::operator delete(memory, std::align_val_t{pipnet::kAlignment}); }
-};
-using Memory = std::unique_ptr<void, DeleteAligned>;
-
-Memory allocate(std::size_t size) {
-  return Memory(::operator new(size, std::align_val_t{pipnet::kAlignment}));
-}
-
 pipnet_plan* make_plan(const void* bytes, std::size_t size) {
   return new pipnet_plan(pipnet::parse_network(bytes, size));
 }
@@ -97,20 +89,20 @@ pipnet_plan* load_file(const char* path) {
   file.read(magic, sizeof magic);
   if (!file || std::memcmp(magic, pipnet::kMagic, sizeof magic) != 0)
     throw std::invalid_argument(std::string(path) + ": expected a plan file, got another or one that cannot be read");
-  const Memory bytes = allocate(static_cast<std::size_t>(size));
+  const pipnet::AlignedBytes bytes(static_cast<std::size_t>(size));
   file.seekg(0);
-  file.read(static_cast<char*>(bytes.get()), static_cast<std::streamsize>(size));
+  file.read(static_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
   if (!file)
     throw std::invalid_argument(std::string(path) + ": expected " + std::to_string(size) + " bytes, got fewer");
-  return make_plan(bytes.get(), static_cast<std::size_t>(size));
+  return make_plan(bytes.data(), bytes.size());
 }
 
 pipnet_plan* load_memory(const void* bytes, std::size_t size) {
   if (bytes == nullptr) throw std::invalid_argument("bytes: expected an address, got NULL");
   if (reinterpret_cast<std::uintptr_t>(bytes) % pipnet::kAlignment == 0) return make_plan(bytes, size);
-  const Memory copy = allocate(size);
-  std::memcpy(copy.get(), bytes, size);
-  return make_plan(copy.get(), size);
+  const pipnet::AlignedBytes copy(size);
+  std::memcpy(copy.data(), bytes, size);
+  return make_plan(copy.data(), size);
 }
 
 void run(const pipnet_plan* plan, const std::uint8_t* crops, std::int64_t batch, float* points, float* scores,

@@ -229,6 +229,15 @@ def test_it_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [3, 3]
 
 
+def test_weights_in_float16_are_asked_for_at_the_door() -> None:
+    model = tiny()
+    crops = crops_for(model, 2)
+    exact, half = pf.compile(model, "cpp"), pf.compile(model, "cpp", weight_storage="float16")
+    assert_same(pf.compile(model, "cpp", weight_storage="float32")(crops), exact(crops), tolerance=0)
+    assert not torch.equal(half(crops).scores, exact(crops).scores)
+    torch.testing.assert_close(half(crops).scores, exact(crops).scores, rtol=0.05, atol=0.05)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="threads can be pinned on Linux only")
 def test_threads_are_pinned_to_cores_and_set_free() -> None:
     program = """

@@ -61,6 +61,20 @@ class Untraceable(pf.PIPNet):
             tiny(), {"head_storage": "int4"}, ValueError, "head_storage: expected None or .* got 'int4'", id="storage"
         ),
         pytest.param(
+            tiny(),
+            {"engine": "cpp", "weight_storage": "int8"},
+            ValueError,
+            r"weight_storage: expected None or one of \['float32', 'float16'\], got 'int8'",
+            id="weight-storage",
+        ),
+        pytest.param(
+            tiny(),
+            {"weight_storage": "float16"},
+            ValueError,
+            "weight_storage: expected engine='cpp' with 'float16', got 'torch'",
+            id="weight-storage-of-another-engine",
+        ),
+        pytest.param(
             pf.CoordNet("resnet18", 5, 64).eval(),
             {"head_storage": "int8"},
             ValueError,

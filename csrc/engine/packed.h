@@ -4,26 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../aligned.h"
 #include "../shapes.h"
 
 namespace pipnet {
-
-// Memory aligned to a line of the cache, filled with zeros; throws std::bad_alloc.
-class AlignedBytes {
- public:
-  explicit AlignedBytes(std::size_t size = 0);
-  AlignedBytes(AlignedBytes&& other) noexcept;
-  AlignedBytes& operator=(AlignedBytes&& other) noexcept;
-  ~AlignedBytes();
-
-  void* data() const { return data_; }
-  float* floats() const { return static_cast<float*>(data_); }
-  std::size_t size() const { return size_; }
-
- private:
-  void* data_;
-  std::size_t size_;
-};
 
 // Matrices (blocks of outputs, inputs, kBlock), filled up with zeros, as float32 or float16.
 class PackedWeights {

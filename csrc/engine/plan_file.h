@@ -13,13 +13,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../aligned.h"
 #include "network.h"
 
 namespace pipnet {
 
 constexpr char kMagic[8] = {'p', 'i', 'p', 'n', 'e', 't', '\n', '\0'};
 constexpr std::uint32_t kPlanVersion = 1;
-constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kAlignment = kLine;
 
 struct FileHeader {
   char magic[8];

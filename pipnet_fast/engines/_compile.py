@@ -2,14 +2,15 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
 from pipnet_fast._availability import Availability
 from pipnet_fast.engines import auto, cpp, cudagraph, inductor, onnxruntime, openvino, torch_engine
-from pipnet_fast.engines._types import Engine, Network, Spec
+from pipnet_fast.engines._types import Engine, Network, Spec, WeightStorage
 from pipnet_fast.engines.fold import fold_trunk
 from pipnet_fast.engines.runtime import Runtime
 from pipnet_fast.models import PIPNet
@@ -38,6 +39,7 @@ def compile(
     batch_size: int = 1,
     dtype: str = "float32",
     head_storage: Storage | None = None,
+    weight_storage: WeightStorage | None = None,
 ) -> Runtime:
     """Make a model ready to run, as fast as an engine can.
 
@@ -63,6 +65,8 @@ def compile(
         dtype: what trunk and head compute in, "float32", or on CUDA also "float16" or "bfloat16".
         head_storage: how a PIPNet's head keeps its weights on the CPU, "float32", "float16" or "int8"
             (``HeadWeights.stored_as``); None as the model has them.
+        weight_storage: how engine "cpp", asked for by name, keeps the other weights, "float32" or "float16"; they are
+            computed with in float32. None for float32.
 
     Returns:
         The runtime, on the model's device.
@@ -73,6 +77,8 @@ def compile(
         RuntimeError: an engine that is not present, or that fails on this model.
     """
     spec = _spec(model, batch_size, dtype)
+    if weight_storage is not None:
+        spec = replace(spec, weight_storage=_weight_storage(weight_storage, engine))
     head = _head(model, spec.dtype, head_storage)
     choice = auto.Choice(engine, {})
     if engine == "auto":
@@ -130,6 +136,16 @@ def _spec(model: Any, batch_size: int, dtype: str) -> Spec:
         raise ValueError(f"compile: dtype: {dtype!r} is for CUDA devices; on {device} expected 'float32'")
     config: Any = model.config
     return Spec(batch_size, config.input_size, config.num_landmarks, DTYPES[dtype], device)
+
+
+def _weight_storage(storage: WeightStorage, engine: str) -> WeightStorage:
+    if storage not in get_args(WeightStorage):
+        raise ValueError(
+            f"compile: weight_storage: expected None or one of {list(get_args(WeightStorage))}, got {storage!r}"
+        )
+    if engine != "cpp":
+        raise ValueError(f"compile: weight_storage: expected engine='cpp' with {storage!r}, got {engine!r}")
+    return storage
 
 
 def _trunk(model: nn.Module, spec: Spec) -> fx.GraphModule:

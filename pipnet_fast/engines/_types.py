@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, fx
 
 from pipnet_fast.ops import Landmarks
+
+WeightStorage = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class Spec:
     num_landmarks: int
     dtype: torch.dtype
     device: torch.device
+    weight_storage: WeightStorage = "float32"
+    """What the engine keeps the trunk's weights as."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ def prepare(network: Network, spec: Spec) -> Prepared:
     The head of a PIPNet runs in C++ too; another one gets the features from there.
     """
     head = network.head if isinstance(network.head, BoundHead) else None
-    plan = Plan(PlanNetwork(spec.input_size, lower(network.trunk, spec.input_size), head), torch.get_num_threads())
+    layers = lower(network.trunk, spec.input_size)
+    plan = Plan(PlanNetwork(spec.input_size, layers, head, weight_storage=spec.weight_storage), torch.get_num_threads())
 
     def run(x: Tensor) -> Landmarks:
         x = x.to(spec.device).contiguous()

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from pipnet_fast.crop import PixelBase
+from pipnet_fast.engines._types import WeightStorage
 from pipnet_fast.ops import BoundHead
 from pipnet_fast.ops.types import CPU_PANEL, STORAGES
 
-WeightStorage = Literal["float32", "float16"]
 WEIGHT_STORAGES: tuple[str, ...] = get_args(WeightStorage)
 
 MAGIC = b"pipnet\n\0"

@@ -1,0 +1,59 @@
+"""The C++ engine on real faces: it finds what torch finds, on every instruction set, to digits that no error shows."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import pipnet_fast as pf
+
+if pf.engines()["cpp"]:
+    from pipnet_fast import _C
+
+ROOT = Path(__file__).parents[1]
+YTF68 = [path for path in (parent / "shared/data/ytf68" for parent in ROOT.parents) if path.is_dir()]
+ISAS = [isa for isa in _C.isas() if isa != "scalar"] if pf.engines()["cpp"] else []
+
+pytestmark = [
+    pytest.mark.skipif(not pf.engines()["cpp"], reason=str(pf.engines().reasons.get("cpp"))),
+    pytest.mark.skipif(not YTF68, reason="shared/data/ytf68 is not beside the repository"),
+]
+
+
+@pytest.fixture
+def agreement(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, float]]:
+    """The case of that name: medians by metric."""
+    monkeypatch.syspath_prepend(ROOT)
+    from bench import agreement
+
+    def measure(*options: str) -> dict[str, float]:
+        parser = argparse.ArgumentParser()
+        agreement.add_arguments(parser)
+        found = agreement.measure(parser.parse_args(["--data", str(YTF68[0]), *options]))
+        return {record.metric: record.median or 0.0 for record in found}
+
+    return measure
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    ("storage", "largest"),
+    # Rounding of float32 is 1e-7 of the crop; weights of 11 bits move a landmark by a tenth of a pixel at most.
+    [("float32", 1e-4), ("float16", 4e-4)],
+)
+def test_the_model_in_the_box_finds_the_same_landmarks(
+    agreement: Callable[..., dict[str, float]], isa: str, storage: str, largest: float
+) -> None:
+    found = agreement("--faces", "64", "--random", "--isa", isa, "--weight-storage", storage)
+    assert found["winning cells as in torch"] == 100
+    assert found["distance from torch's landmarks, largest"] < largest
+    assert found["NME, difference from torch"] < 0.01
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_random_network_finds_the_same_landmarks(agreement: Callable[..., dict[str, float]], isa: str) -> None:
+    options = ("--faces", "8", "--model", "--random", "resnet18", "--isa", isa, "--weight-storage", "float32")
+    found = agreement(*options)
+    assert found["winning cells as in torch"] >= 99.9
+    assert found["landmarks within 0.001 of the crop"] >= 99.9
