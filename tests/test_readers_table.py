@@ -1,6 +1,7 @@
 """People's own data: CSV, JSON and lists of names; boxes, missing labels, the derived mirror permutation."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipnet_fast.cli import main
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data import DataError, open_data
 from pipnet_fast.data.readers._mirror import mirror_permutation
 from pipnet_fast.layouts import layout_names, load_layout, load_mean_shape
+from pipnet_fast.train import TrainConfig
 from tests.miniature import write_image
+from tests.training import FLAGS, run, write_faces
 
 # Two eyes, a nose, two corners of a mouth.
 HEADER = "file,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4"
@@ -78,6 +82,43 @@ def test_pixel_base(tmp_path: Path) -> None:
     assert center.samples[0].box.tolist() == [5.5, 6.5, 40.5, 41.5]
     assert np.array_equal(np.asarray(center.samples[0].landmarks), np.array(FACE) + 0.5)
     assert open_data("table", root, "train").samples[0].box.tolist() == center.samples[0].box.tolist()
+
+
+@pytest.mark.parametrize("boxes", ["given", "tight"])
+@pytest.mark.parametrize("pixel_base", ["center", "continuous"])
+def test_offset(tmp_path: Path, boxes: Any, pixel_base: Any) -> None:
+    box = [5, 6, 40, 41]
+    faces = [
+        {"file": "a.jpg", "landmarks": FACE, "box": box},
+        {"file": "b.jpg", "landmarks": [None, *FACE[1:]], "box": box},
+    ]
+    root = write_json(tmp_path, faces)
+    offset = np.array([-1, 0.25])
+    plain = open_data("table", root, "train", boxes=boxes, pixel_base=pixel_base)
+    moved = open_data("table", root, "train", boxes=boxes, pixel_base=pixel_base, offset_px=tuple(offset))
+    for old, new in zip(plain.samples, moved.samples, strict=True):
+        assert np.array_equal(np.asarray(new.landmarks), np.asarray(old.landmarks) + offset, equal_nan=True)
+        assert new.box.tolist() == (old.box + np.tile(offset, 2)).tolist()
+    assert moved.layout.flip.tolist() == FLIP
+
+
+def test_offset_in_every_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_faces(tmp_path, "train", 8)
+    offset, flip = "offset_px=[-4,0.5]", f"flip={FLIP}"
+    for name, options in (("as-is", [flip]), ("moved", [flip, offset])):
+        assert main(["data", "show", "table", str(tmp_path), "--out", str(tmp_path / name), "--option", *options]) == 0
+    assert (tmp_path / "as-is").read_bytes() != (tmp_path / "moved").read_bytes()
+
+    assert run(tmp_path, tmp_path / "run", options=[*FLAGS["options"], offset], epochs=1) == 0
+    assert TrainConfig.from_toml(tmp_path / "run" / "config.toml").data.options["offset_px"] == [-4, 0.5]
+
+    labels = [np.asarray(face.landmarks) for face in open_data("table", tmp_path, "train", flip=FLIP).samples]
+    moved = [{"index": i, "points": (points + np.array([-4, 0.5])).tolist()} for i, points in enumerate(labels)]
+    (tmp_path / "moved.json").write_text(json.dumps(moved))
+    capsys.readouterr()
+    arguments = ["eval", str(tmp_path / "moved.json"), "--data", "table", str(tmp_path), "--split", "train"]
+    assert main([*arguments, "--option", flip, "--option", offset]) == 0
+    assert re.search(r"moved +all +8 +0 +0\.00 ", capsys.readouterr().out)
 
 
 def test_missing_landmarks(tmp_path: Path) -> None:
@@ -303,6 +344,14 @@ def test_skipped_and_counted(tmp_path: Path) -> None:
             "table: layout: expected no flip or eyes beside it, got layout='300w68'",
         ),
         ({"layout": "300w69"}, "layout: expected one of .*, got '300w69'"),
+        ({"offset_px": [-1]}, r"table: offset_px: expected two finite numbers, x and y, .*, got \[-1\]"),
+        ({"offset_px": 1.0}, "offset_px: expected two finite numbers, .*, got 1.0"),
+        ({"offset_px": "-1,0"}, "offset_px: expected two finite numbers, .*, got '-1,0'"),
+        ({"offset_px": ["-1", "0"]}, r"offset_px: expected two finite numbers, .*, got \['-1', '0'\]"),
+        ({"offset_px": [True, False]}, "offset_px: expected two finite numbers"),
+        ({"offset_px": [float("nan"), 0]}, r"offset_px: expected two finite numbers, .*, got \[nan, 0\]"),
+        ({"offset_px": [0, -float("inf")]}, "offset_px: expected two finite numbers"),
+        ({"offset_px": [0, 2e6]}, r"offset_px: expected .* within \+-1000000, got \[0, 2000000.0\]"),
         ({"flip": [0, 1, 3]}, "flip: expected a permutation of 0..2"),
         ({"flip": [2, 1, 0]}, "train.csv: expected 3 landmarks, as .* has, got 5"),
         ({"eyes": (0, 9)}, "outer_eyes: expected two landmarks of 0..4"),

@@ -19,19 +19,20 @@ Image files are looked for in the folder ``images/`` beside the lists, if there 
 
 Numbers are px. Tools disagree about where 0 is. By default it is the center of the first pixel, as OpenCV, dlib,
 matplotlib, scikit-image, COCO and whatever indexes an array have it. Tools for labelling by hand (CVAT, labelme, Label
-Studio) count from the image's edge: ``pixel_base="continuous"``. The two are half a pixel apart.
+Studio) count from the image's edge: ``pixel_base="continuous"``. The two are half a pixel apart. Labels that
+all lie off by the same step, a tool's own or a resize's, are put right by ``offset_px``.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from pipnet_fast.crop import CropRule, PixelBase
 from pipnet_fast.data.errors import BadSamples, DataError
 from pipnet_fast.data.readers._checks import ZERO_BASED
-from pipnet_fast.data.readers._files import box_of, image_file
+from pipnet_fast.data.readers._files import MAX_COORDINATE, box_of, image_file
 from pipnet_fast.data.readers._mirror import mirror_permutation
 from pipnet_fast.data.readers._rows import Row, read_rows
 from pipnet_fast.data.samples import FaceData, Points, Sample
@@ -54,6 +55,7 @@ def read(
     flip: Sequence[int] | None = None,
     eyes: tuple[int, int] | None = None,
     pixel_base: PixelBase = "center",
+    offset_px: Sequence[float] = (0.0, 0.0),
     boxes: Boxes | None = None,
     scale: float = 1.2,
 ) -> FaceData:
@@ -69,6 +71,7 @@ def read(
         eyes: landmarks at the outer corners of the eyes, whose distance errors are divided by; by default there are
             none, and errors are divided by the diagonal of the labels' tight box.
         pixel_base: "center", where 0 is the center of the first pixel, or "continuous", where it is the image's edge.
+        offset_px: px in x and in y, added to every coordinate, those of given boxes too; either sign, by default none.
         boxes: "tight", of the landmarks, or "given"; by default given if the file has any.
         scale: how much of a box's sides the crop has.
 
@@ -82,6 +85,7 @@ def read(
             raise ValueError(f"table: {option}: expected one of {choices}, got {value!r}")
     if layout is not None and (flip is not None or eyes is not None):
         raise ValueError(f"table: layout: expected no flip or eyes beside it, got layout={layout!r}")
+    shift = _offset(offset_px) + (ZERO_BASED if pixel_base == "center" else 0.0)
     crop = CropRule(scale)
     path = _find(root, split)
     rows = read_rows(path, bad)
@@ -91,7 +95,6 @@ def read(
         raise DataError(f"{path}: expected {meaning.num_landmarks} landmarks, as {meaning.name} has, got {count}")
     boxes = boxes or ("given" if any(row.box is not None for row in rows) else "tight")
     images = root / "images" if (root / "images").is_dir() else root
-    shift = ZERO_BASED if pixel_base == "center" else 0.0
     samples = []
     for row in rows:
         with bad.guard(row.where):
@@ -109,6 +112,16 @@ def read(
         tight=boxes == "tight" and count is not None,
         bad=bad.found,
     )
+
+
+def _offset(offset_px: Any) -> Points:
+    """(2,): x and y of the option, of which flags and TOML files may make anything."""
+    pair = offset_px if isinstance(offset_px, (list, tuple)) else ()
+    real = [isinstance(value, (int, float)) and not isinstance(value, bool) for value in pair]
+    if len(real) != 2 or not all(real) or not all(abs(value) <= MAX_COORDINATE for value in pair):
+        wanted = f"two finite numbers, x and y, within +-{MAX_COORDINATE:.0f}"
+        raise ValueError(f"table: offset_px: expected {wanted}, got {offset_px!r}")
+    return np.array(pair, dtype=np.float64)
 
 
 def _find(root: Path, split: str) -> Path:
@@ -152,12 +165,12 @@ def _mean_shape(rows: list[Row], name: str) -> Points:
     return np.asarray(((faces - low) / np.maximum(high - low, 1e-9)).mean(axis=0))
 
 
-def _box(row: Row, landmarks: Points | None, boxes: Boxes, shift: float, known: bool) -> Points:
+def _box(row: Row, landmarks: Points | None, boxes: Boxes, shift: Points, known: bool) -> Points:
     """(4,) box; ``known``: whether the file has landmarks at all."""
     if boxes == "given":
         if row.box is None:
             raise DataError(f"{row.where}: expected a box as other faces have, found none")
-        return row.box + shift
+        return row.box + np.tile(shift, 2)
     if landmarks is None and not known:
         return np.full(4, np.nan)
     return box_of(np.empty((0, 2)) if landmarks is None else landmarks, row.where)
