@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import pipnet_fast as pf
-from pipnet_fast.ops import HeadLoss, HeadMaps, default_balance, head_loss, pack_head
+from pipnet_fast.ops import HeadLoss, HeadMaps, default_balance, head_loss, label_counts, pack_head
 from tests.head_loss_cases import Case, assert_equal
 from tests.inputs import LAYOUTS, Shape, in_layout, randomized
 
@@ -188,6 +188,35 @@ def test_sample_weights(missing: bool) -> None:
     assert_equal(case.gradients(got.total), case.gradients(expected.total))
 
 
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "sample-weights"])
+@pytest.mark.parametrize("neighbors", [0, 2])
+def test_parts_add_up_to_the_whole(neighbors: int, weighted: bool) -> None:
+    case = Case(Shape(4, 5, neighbors, 4, 4, 6), missing=True)
+    # A part without any label; the others differ in how many landmarks and pairs have one.
+    case.points[3] = torch.nan
+    weights = torch.rand(4, 3) if weighted else None
+    counts = label_counts(case.points, case.table, weights)
+    whole, parts = case.loss(sample_weights=weights), []
+    for part in ([0], [1, 2], [3]):
+        options = {"counts": counts, "sample_weights": weights if weights is None else weights[part]}
+        inputs = case.features[part], case.weights, case.biases, case.points[part], case.table
+        parts.append(head_loss(*inputs, **options))
+    total = sum(part.total for part in parts)
+    # The counts are in float32.
+    assert_equal([sum(terms) for terms in zip(*parts, strict=True)], list(whole), 1e-6)
+    assert_equal(case.gradients(total), case.gradients(whole.total), 1e-6)
+
+
+def test_label_counts() -> None:
+    case = Case(Shape(2, 5, 2, 4, 4, 6))
+    case.points[0, 1, 0] = torch.nan
+    neighbors = case.table.neighbors.tolist()
+    present = [[True, False, True, True, True], [True] * 5]
+    pairs = sum(here[n] and here[m] for here in present for n in range(5) for m in neighbors[n])
+    assert label_counts(case.points, case.table).tolist() == [9, 9, pairs]
+    assert label_counts(case.points, case.table, torch.tensor([[1, 2, 0], [0, 0.5, 0]])).tolist() == [4, 10.5, 0]
+
+
 @pytest.mark.parametrize("inside", [False, True], ids=["backward-outside", "backward-inside"])
 def test_autocast_computes_in_float32(inside: bool) -> None:
     case = Case(Shape(2, 19, 4, 8, 8, 64), dtype=torch.float32)
@@ -327,6 +356,8 @@ def replaced(**changes: Any) -> Callable[[], HeadLoss]:
             ValueError,
             r"sample_weights: expected floating-point \(2, 3\) .* got \(2,\)",
         ),
+        ({"counts": lambda c: torch.ones(1)}, ValueError, r"counts: expected floating-point \(3,\) .* got \(1,\)"),
+        ({"counts": lambda c: 3}, TypeError, "counts: expected a tensor, got int"),
         ({"alpha": lambda c: -0.1}, ValueError, "alpha: expected a number >= 0, got -0.1"),
         ({"beta": lambda c: math.nan}, ValueError, "beta: expected a number >= 0, got nan"),
     ],

@@ -70,6 +70,20 @@ def test_unlabelled_landmarks_count_nowhere(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_parts_add_up_to_the_whole(kind: str) -> None:
+    model, x, points = small(kind).double(), torch.randn(4, 3, SIZE, SIZE, dtype=torch.float64), partly_labelled()
+    counts = model.label_counts(points)
+    assert counts.tolist() == [10]
+    whole = model.loss(x, points)
+    parts = [model.loss(x[part], points[part], counts=counts) for part in ([0], [1, 2, 3])]
+    for got, expected in zip(zip(*parts, strict=True), whole, strict=True):
+        torch.testing.assert_close(sum(got), expected)
+    for wrong in (10, torch.ones(3)):
+        with pytest.raises(ValueError, match="^(CoordNet|MapNet|GRMI): counts: expected one number as label_counts"):
+            model.loss(x, points, counts=wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients(kind: str) -> None:
     model = small(kind).double()
     for p in model.parameters():

@@ -47,8 +47,9 @@ def alone(tmp_path: Path) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def test_two_processes_are_as_one(tmp_path: Path) -> None:
-    write_faces(tmp_path, "train", 16)
+@pytest.mark.parametrize("missing", [0.0, 0.4], ids=["all-labelled", "some-missing"])
+def test_two_processes_are_as_one(tmp_path: Path, missing: float) -> None:
+    write_faces(tmp_path, "train", 16, missing=missing)
     done = launch(*arguments(tmp_path, tmp_path / "two", **OPTIONS))
     assert done.returncode == 0, done.stderr
     # One of them speaks and writes.

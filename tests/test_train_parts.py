@@ -21,6 +21,7 @@ from pipnet_fast.train import OptimizationConfig, TrainConfig
 from pipnet_fast.train import checkpoint as checkpoint_module
 from pipnet_fast.train.checkpoint import read_checkpoint, write_atomically, write_checkpoint
 from pipnet_fast.train.distributed import World, join
+from pipnet_fast.train.learner import Learner
 from pipnet_fast.train.log import Log, Progress, duration
 from pipnet_fast.train.optimization import Average, create_optimizer, learning_rate, set_moment
 from pipnet_fast.train.setup import create_loader, create_model, model_crop
@@ -301,6 +302,31 @@ def test_models_fit_their_data(kind: str) -> None:
 def nineteen() -> FaceData:
     points = np.random.RandomState(0).rand(19, 2) * 50
     return FaceData("nineteen", Layout("n", np.arange(19)), [face(points, (0, 0, 50, 50))], pf.CropRule(1.0))
+
+
+@pytest.mark.parametrize("kind", ["pipnet", "coordnet", "mapnet", "grmi"])
+def test_parts_of_a_partly_labelled_batch_are_as_the_whole(kind: str) -> None:
+    """The weights after a step: of plain descent, so that they tell the gradient's size, too."""
+    model = {"kind": kind, "width": 0.0625, "num_neighbors": 4, "input_size": 64}
+    crops, points = torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8), torch.rand(8, 19, 2)
+    points[torch.rand(8, 19) < 0.4] = torch.nan
+    # Faces of one part have few labels, those of another none.
+    points[::4, 3:], points[1::4] = torch.nan, torch.nan
+    found = []
+    for parts in (1, 4):
+        config = TrainConfig.from_dict({"model": model, "optimization": {"batch_size": 8, "accumulate": parts}})
+        torch.manual_seed(0)
+        learner = Learner(create_model(config.model, nineteen(), pretrained=False), config, CPU)
+        # BatchNorm's moments are those of a part.
+        learner.model.eval()
+        learner.optimizer = torch.optim.SGD(learner.model.parameters(), lr=1.0)
+        start = [p.detach().clone() for p in learner.model.parameters()]
+        terms = learner.step(crops, points, 0.0)
+        found.append((terms, [p.detach() - q for p, q in zip(learner.model.parameters(), start, strict=True)]))
+    (whole, steps), (parts_terms, parts_steps) = found
+    torch.testing.assert_close(parts_terms, whole, rtol=1e-5, atol=1e-7)
+    for got, expected in zip(parts_steps, steps, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,12 @@ FLAGS: dict[str, Any] = {
 }
 
 
-def write_faces(folder: Path, split: str, count: int, seed: int = 0) -> None:
-    """``count`` images of five dots and their labels in px, counted from the center of the first pixel."""
-    random = np.random.RandomState(seed)
+def write_faces(folder: Path, split: str, count: int, seed: int = 0, missing: float = 0.0) -> None:
+    """``count`` images of five dots and their labels in px, counted from the center of the first pixel.
+
+    Of the labels but the eyes', which errors are divided by, a share is ``missing``.
+    """
+    random, dropped = np.random.RandomState(seed), np.random.RandomState(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = ["file," + ",".join(f"{axis}{n}" for n in range(5) for axis in "xy")]
     for number in range(count):
@@ -41,6 +44,7 @@ def write_faces(folder: Path, split: str, count: int, seed: int = 0) -> None:
             cv2.circle(image, (round(x * 16), round(y * 16)), 3 * 16, color, cv2.FILLED, cv2.LINE_AA, shift=4)
         name = f"{split}{number}.png"
         cv2.imwrite(str(folder / "images" / name), image)
+        points[2:][dropped.rand(3) < missing] = np.nan
         lines.append(f"{name}," + ",".join(f"{v:.3f}" for v in points.ravel()))
     (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
 

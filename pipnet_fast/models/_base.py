@@ -68,14 +68,23 @@ class LandmarkModel(nn.Module):
             x = getattr(self, name)(x)
         return x
 
-    def loss(self, x: Tensor, points_frac: Tensor) -> tuple[Tensor, ...]:
+    def loss(self, x: Tensor, points_frac: Tensor, *, counts: Tensor | None = None) -> tuple[Tensor, ...]:
         """The training loss: a named tuple of scalars, of which the first, ``total``, is what is differentiated.
 
         Args:
             x: as for ``forward``.
             points_frac: (B, N, 2) labels in fractions of the crop; may leave 0..1; NaN where not labelled.
+            counts: what the means are over in place of the labels here: ``label_counts`` of a larger batch. The
+                losses of its parts, and their gradients, then add up to its own.
         """
         raise NotImplementedError
+
+    def label_counts(self, points_frac: Tensor) -> Tensor:
+        """How many labels of points (B, N, 2) the means in the loss are over, float32, one number for every mean.
+
+        Here a single one, (1,): the landmarks that are labelled.
+        """
+        return (points_frac == points_frac).all(dim=2).sum(dtype=torch.float32).view(1)
 
     def landmarks(self, features: Tensor) -> Landmarks:
         """Head and decoding: features (B, C, H, W) of ``forward_features``, or of an engine that runs it, B >= 0."""

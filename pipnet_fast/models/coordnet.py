@@ -95,19 +95,20 @@ class CoordNet(LandmarkModel):
         self._check_input(x)
         return Coordinates(self._points(self.forward_features(x)))
 
-    def loss(self, x: Tensor, points_frac: Tensor) -> CoordNetLoss:
+    def loss(self, x: Tensor, points_frac: Tensor, *, counts: Tensor | None = None) -> CoordNetLoss:
         """The training loss of section 4.3.1, L1.
 
         Args:
             x: as for ``forward``.
             points_frac: (B, N, 2) labels in fractions of the crop; may leave 0..1; NaN where not labelled. The mean is
                 over what is labelled, and 0 if nothing is.
+            counts: what the means are over in place of the labels here, as ``label_counts`` has them.
 
         Raises:
             TypeError, ValueError: a bad input.
         """
         points = self(x).points_frac
-        labels = read_labels("CoordNet", x, points_frac, self.config.num_landmarks)
+        labels = read_labels("CoordNet", x, points_frac, self.config.num_landmarks, counts)
         error = (points.to(labels.share.dtype) - labels.points_frac).abs().mean(dim=2)
         return CoordNetLoss((error * labels.share).sum())
 

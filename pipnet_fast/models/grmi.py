@@ -117,19 +117,20 @@ class GRMI(LandmarkModel):
         self._check_input(x)
         return self._maps(self.forward_features(x))
 
-    def loss(self, x: Tensor, points_frac: Tensor) -> GRMILoss:
+    def loss(self, x: Tensor, points_frac: Tensor, *, counts: Tensor | None = None) -> GRMILoss:
         """The training loss of section 4.6, on the maps upsampled to pixels, as Papandreou et al. define it.
 
         Args:
             x: as for ``forward``.
             points_frac: (B, N, 2) labels in fractions of the crop; may leave 0..1; NaN where not labelled. Means are
                 over what is labelled, and 0 if nothing is.
+            counts: what the means are over in place of the labels here, as ``label_counts`` has them.
 
         Raises:
             TypeError, ValueError: a bad input.
         """
         maps = self(x)
-        labels = read_labels("GRMI", x, points_frac, self.config.num_landmarks)
+        labels = read_labels("GRMI", x, points_frac, self.config.num_landmarks, counts)
         disk, offset = voting_loss(maps, labels, self._stride, self.config.radius_px)
         return GRMILoss(DISK_WEIGHT * disk + OFFSET_WEIGHT * offset, disk, offset)
 

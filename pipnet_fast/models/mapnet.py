@@ -110,19 +110,20 @@ class MapNet(LandmarkModel):
         self._check_input(x)
         return Heatmaps(self._heatmaps(self.forward_features(x)))
 
-    def loss(self, x: Tensor, points_frac: Tensor) -> MapNetLoss:
+    def loss(self, x: Tensor, points_frac: Tensor, *, counts: Tensor | None = None) -> MapNetLoss:
         """The training loss of section 4.3.1: L2 on Gaussians of radius 1, 2 and 4 cells at stride 4, 2 and 1.
 
         Args:
             x: as for ``forward``.
             points_frac: (B, N, 2) labels in fractions of the crop; may leave 0..1; NaN where not labelled. The mean is
                 over what is labelled, and 0 if nothing is.
+            counts: what the means are over in place of the labels here, as ``label_counts`` has them.
 
         Raises:
             TypeError, ValueError: a bad input.
         """
         heatmaps = self(x).heatmaps
-        labels = read_labels("MapNet", x, points_frac, self.config.num_landmarks)
+        labels = read_labels("MapNet", x, points_frac, self.config.num_landmarks, counts)
         return MapNetLoss(heatmap_loss(heatmaps, labels, GAUSSIAN_PX / self.config.stride))
 
     @torch.no_grad()

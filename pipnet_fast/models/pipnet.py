@@ -21,6 +21,7 @@ from pipnet_fast.ops import (
     default_balance,
     head_decode,
     head_loss,
+    label_counts,
     pack_head,
 )
 
@@ -149,6 +150,7 @@ class PIPNet(LandmarkModel):
         alpha: float | None = None,
         beta: float | None = None,
         sample_weights: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> HeadLoss:
         """The training loss, equation 5: that of ``forward``'s maps, of which it computes the score map only.
 
@@ -158,6 +160,7 @@ class PIPNet(LandmarkModel):
             alpha: weight of the offset term; by default as ``ops.default_balance`` has it for the stride.
             beta: weight of the neighbor term, likewise.
             sample_weights: (B, 3), how much each sample counts in each term; see ``ops.head_loss``.
+            counts: what the means are over in place of the labels here, as ``label_counts`` has them.
 
         Raises:
             ValueError: a bad input, or a model that was built without a mean shape.
@@ -172,7 +175,12 @@ class PIPNet(LandmarkModel):
             alpha=balance if alpha is None else alpha,
             beta=balance if beta is None else beta,
             sample_weights=sample_weights,
+            counts=counts,
         )
+
+    def label_counts(self, points_frac: Tensor) -> Tensor:
+        """(3,): the landmarks that are labelled, for score and offset, and the pairs of neighbors."""
+        return label_counts(points_frac, self.table)
 
     @property
     def table(self) -> NeighborTable:

@@ -5,7 +5,7 @@ in ``pipnet_fast.kernels`` the Triton kernel, in ``csrc/`` the C++ one. Shapes a
 from pipnet_fast.ops._backends import Backend, backends
 from pipnet_fast.ops.decode import decode
 from pipnet_fast.ops.head_decode import BoundHead, head_decode
-from pipnet_fast.ops.head_loss import HeadLoss, default_balance, head_loss
+from pipnet_fast.ops.head_loss import HeadLoss, default_balance, head_loss, label_counts
 from pipnet_fast.ops.types import HeadMaps, HeadWeights, Landmarks, Storage, pack_head
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "default_balance",
     "head_decode",
     "head_loss",
+    "label_counts",
     "pack_head",
 ]

@@ -110,6 +110,7 @@ def head_loss(
     alpha: float = _BALANCE[32],
     beta: float = _BALANCE[32],
     sample_weights: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> HeadLoss:
     """The loss of the head's five 1x1 convolutions on features, equal to that of their dense maps.
 
@@ -129,18 +130,38 @@ def head_loss(
         beta: weight of the neighbor term, likewise.
         sample_weights: (B, 3), at least 0: how much each sample counts in the score, the offset and the neighbor
             term, whose means become weighted means. In self-training a sample may count in some of them only.
+        counts: (3,), what the terms are means over in place of this batch's own ``label_counts``: those of a batch
+            that this one is a part of. The terms of its parts, and their gradients, then add up to its own.
 
     Raises:
         TypeError, ValueError: shapes, dtypes or devices that do not fit.
     """
-    _check(features, weights, biases, points_frac, table, sample_weights)
+    _check(features, weights, biases, points_frac, table, sample_weights, counts)
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not 0 <= value < math.inf:
             raise ValueError(f"head_loss: {name}: expected a number >= 0, got {value!r}")
     neighbors = table.to(features.device).neighbors
     with _no_autocast(features.device.type):
         inputs = features, points_frac, neighbors, sample_weights, (alpha, beta), *weights, *biases
-        return HeadLoss(*_Loss.apply(*inputs))  # type: ignore[no-untyped-call]
+        loss = HeadLoss(*_Loss.apply(*inputs))  # type: ignore[no-untyped-call]
+        if counts is None:
+            return loss
+        share = label_counts(points_frac, table, sample_weights) / counts.clamp(min=torch.finfo(counts.dtype).tiny)
+        score, offset, neighbor = torch.stack(loss[1:]).mul(share).unbind()
+        return HeadLoss(score.add(offset, alpha=alpha).add(neighbor, alpha=beta), score, offset, neighbor)
+
+
+def label_counts(points_frac: Tensor, table: NeighborTable, sample_weights: Tensor | None = None) -> Tensor:
+    """How many labels of a batch the terms score, offset and neighbor are means over; (3,) float32.
+
+    Landmarks, landmarks, and pairs of a landmark and a neighbor that are both labelled; arguments are those of
+    ``head_loss``, and with ``sample_weights`` the numbers are sums of weights.
+    """
+    labelled = (points_frac == points_frac).all(dim=2).float()
+    both = labelled.unsqueeze(2) * labelled[:, table.to(points_frac.device).neighbors]
+    landmarks = labelled.sum(dim=1)
+    numbers = torch.stack((landmarks, landmarks, both.sum(dim=(1, 2))), dim=1)
+    return (numbers if sample_weights is None else numbers * sample_weights).sum(dim=0)
 
 
 def _check(
@@ -150,6 +171,7 @@ def _check(
     points: Tensor,
     table: NeighborTable,
     sample_weights: Tensor | None,
+    counts: Tensor | None,
 ) -> None:
     if not isinstance(table, NeighborTable):
         raise TypeError(f"head_loss: table: expected a NeighborTable, got {type(table).__name__}")
@@ -166,12 +188,14 @@ def _check(
     device = features.device
     check_grid("head_loss", "features", height, width)
     landmarks = table.num_landmarks
-    counts = (landmarks,) * 3 + (landmarks * table.num_neighbors,) * 2
+    rows = (landmarks,) * 3 + (landmarks * table.num_neighbors,) * 2
     tensors: list[tuple[str, Tensor, tuple[int, ...]]] = [("points_frac", points, (batch, landmarks, 2))]
-    for name, weight, bias, count in zip(HeadMaps._fields, weights, biases, counts, strict=True):
+    for name, weight, bias, count in zip(HeadMaps._fields, weights, biases, rows, strict=True):
         tensors += [(f"weights: {name}", weight, (count, channels)), (f"biases: {name}", bias, (count,))]
     if sample_weights is not None:
         tensors.append(("sample_weights", sample_weights, (batch, 3)))
+    if counts is not None:
+        tensors.append(("counts", counts, (3,)))
     for name, tensor, shape in tensors:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"head_loss: {name}: expected a tensor, got {type(tensor).__name__}")

@@ -94,16 +94,16 @@ class LossModule(nn.Module):
         self.model = model
         self.options = options
 
-    def forward(self, x: Tensor, points_frac: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, points_frac: Tensor, counts: Tensor | None) -> tuple[Tensor, ...]:
         """The terms of the loss; the first is the total."""
-        return self.model.loss(x, points_frac, **self.options)
+        return self.model.loss(x, points_frac, counts=counts, **self.options)
 
 
 def parallel(module: LossModule, world: World) -> tuple[nn.Module, Any]:
     """The module with gradients averaged over the processes, and what keeps a backward pass from averaging.
 
-    BatchNorm takes its moments over the batches of all processes. So if all landmarks are labelled, the result is that
-    of one process up to rounding; otherwise the loss is the mean of the processes' means over what is labelled.
+    BatchNorm takes its moments over the batches of all processes, and the learner the loss' means over the labels of
+    all. So the result is that of one process up to rounding.
     """
     if world.size == 1:
         return module, nullcontext

@@ -41,17 +41,20 @@ class Learner:
             epoch: the moment that the learning rate is taken of.
 
         Returns:
-            The terms of the loss by name, the total as ``"loss"``: scalars, detached, on the device.
+            The terms of the loss by name, the total as ``"loss"``: scalars, detached, on the device; their means over
+            the processes are the terms of the whole batch.
         """
         set_moment(self.optimizer, self.options, epoch)
         parts = self.options.accumulate
+        points_frac = points_frac.to(self.world.device, non_blocking=True)
+        counts = self._counts(points_frac)
         sums: dict[str, Tensor] = {}
         for part in range(parts):
             with self._unsynchronized() if part + 1 < parts else nullcontext():
                 # Of the whole batch the same faces, however many processes share it.
-                terms = self._terms(crops[part::parts], points_frac[part::parts])
-                self.scaler.scale(terms["loss"] / parts).backward()  # type: ignore[no-untyped-call]
-            sums = {name: sums.get(name, 0) + term.detach() / parts for name, term in terms.items()}
+                terms = self._terms(crops[part::parts], points_frac[part::parts], counts)
+                self.scaler.scale(terms["loss"]).backward()  # type: ignore[no-untyped-call]
+            sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
         if self.options.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
@@ -61,14 +64,23 @@ class Learner:
         self.average.step()
         return sums
 
-    def _terms(self, crops: Tensor, points_frac: Tensor) -> dict[str, Tensor]:
+    def _counts(self, points_frac: Tensor) -> Tensor | None:
+        """What the means in the loss are over, for the parts' losses to add up to the whole batch's; None for one part.
+
+        Gradients are averaged over the processes, not added up: so it is all labels over the number of processes.
+        """
+        if self.options.accumulate == 1 and self.world.size == 1:
+            return None
+        return self.world.sum(self.model.label_counts(points_frac)) / self.world.size
+
+    def _terms(self, crops: Tensor, points_frac: Tensor, counts: Tensor | None) -> dict[str, Tensor]:
         device, half = self.world.device, HALVES.get(self.options.precision)
         # Channels-last, as the bytes are.
         x = self._normalize(crops.to(device, non_blocking=True))
         if not self.options.channels_last:
             x = x.contiguous()
         with torch.autocast(device.type, half, enabled=half is not None):
-            loss: Any = self._loss(x, points_frac.to(device, non_blocking=True))
+            loss: Any = self._loss(x, points_frac, counts)
         total, *others = loss._fields
         return {"loss": getattr(loss, total), **{f"loss_{name}": getattr(loss, name) for name in others}}
 
