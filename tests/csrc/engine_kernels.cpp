@@ -3,76 +3,22 @@
 // call should leave alone is NaN before and after.
 #include "engine/kernels.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <random>
-#include <string>
-#include <vector>
-
-#include "cpu.h"
+#include "check.h"
 
 namespace {
 
-using Index = std::int64_t;
-using Floats = std::vector<float>;
-using Doubles = std::vector<double>;
+using check::Doubles;
+using check::Floats;
+using check::Index;
+using check::activated;
+using check::compare;
+using check::eighths;
+using check::kActivations;
+using check::kUntouched;
+using check::size;
+using check::text;
 using pipnet::Activation;
 using pipnet::kBlock;
-
-constexpr double kUntouched = NAN;
-constexpr Activation kActivations[] = {Activation::none, Activation::relu, Activation::relu6, Activation::hard_swish};
-
-std::size_t size(Index n) { return static_cast<std::size_t>(n); }
-
-std::string text(Index n) { return std::to_string(n); }
-
-const pipnet::Kernels& kernels_of(pipnet::Isa isa) {
-  switch (isa) {
-#if defined(PIPNET_WITH_AVX2)
-    case pipnet::Isa::avx2: return pipnet::kKernelsAvx2;
-#endif
-#if defined(PIPNET_WITH_AVX512)
-    case pipnet::Isa::avx512: return pipnet::kKernelsAvx512;
-#endif
-#if defined(PIPNET_WITH_NEON)
-    case pipnet::Isa::neon: return pipnet::kKernelsNeon;
-#endif
-    default: return pipnet::kKernelsScalar;
-  }
-}
-
-Floats eighths(Index count) {
-  static std::mt19937 engine{7};
-  Floats values(size(count));
-  for (float& value : values) value = static_cast<float>(static_cast<int>(engine() % 65) - 32) / 8.0f;
-  return values;
-}
-
-double activated(Activation activation, double x) {
-  switch (activation) {
-    case Activation::relu: return std::max(x, 0.0);
-    case Activation::relu6: return std::min(std::max(x, 0.0), 6.0);
-    case Activation::hard_swish: return x * std::min(std::max(x + 3.0, 0.0), 6.0) / 6.0;
-    default: return x;
-  }
-}
-
-int passed = 0, failed = 0;
-
-void compare(const std::string& what, const Floats& got, const Doubles& want) {
-  double largest = 0.0, worst = 0.0;
-  for (double value : want) largest = std::max(largest, std::isnan(value) ? 0.0 : std::abs(value));
-  bool same_nan = got.size() == want.size();
-  for (std::size_t i = 0; same_nan && i < got.size(); ++i) {
-    same_nan = std::isnan(got[i]) == std::isnan(want[i]);
-    worst = std::max(worst, std::isnan(want[i]) ? 0.0 : std::abs(double(got[i]) - want[i]));
-  }
-  // Products of eighths are exact in float32, and so are their sums; activations and long sums round.
-  const bool good = same_nan && worst <= 1e-6 * largest;
-  ++(good ? passed : failed);
-  if (!good) std::printf("FAILED %s: off by %g of %g%s\n", what.c_str(), worst, largest, same_nan ? "" : ", other NaN");
-}
 
 struct Map {
   Index height, width;
@@ -243,13 +189,12 @@ void check_pixel_row(const std::string& isa, const pipnet::Kernels& kernels) {
 int main() {
   for (pipnet::Isa isa : pipnet::available_isas()) {
     const std::string name = pipnet::isa_name(isa);
-    const pipnet::Kernels& kernels = kernels_of(isa);
+    const pipnet::Kernels& kernels = check::kernels_of(isa);
     check_depthwise(name, kernels);
     check_max_pool(name, kernels);
     check_linear(name, kernels);
     check_scale(name, kernels);
     check_pixel_row(name, kernels);
   }
-  std::printf("%d passed, %d failed\n", passed, failed);
-  return failed == 0 ? 0 : 1;
+  return check::summary();
 }
