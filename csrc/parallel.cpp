@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <cstring>
 #include <exception>
 #include <mutex>
 #include <stdexcept>
@@ -56,6 +55,13 @@ void stay_until(const Done& done) {
 // whoever is free. The caller never waits for a worker that has not begun: on a busy machine it does all alone.
 // Who does wait for another spins for a short while, then sleeps on a condition variable.
 class Pool {
+  struct Worker {
+    std::thread::native_handle_type handle;
+#if defined(__linux__)
+    cpu_set_t free;  // where it may run unless it is pinned
+#endif
+  };
+
  public:
   bool try_run(std::int64_t count, int threads, const Body& body) {
     std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
@@ -66,7 +72,7 @@ class Pool {
       body_ = &body;
       count_ = count;
       next_ = 0;
-      welcome_ = threads - 1;
+      wanted_ = welcome_ = threads - 1;
       ++generation_;
     }
     wake_.notify_all();
@@ -103,11 +109,16 @@ class Pool {
   void grow(int workers) {
     try {
       while (static_cast<int>(workers_.size()) < workers) {
-        workers_.reserve(workers_.size() + 1);
-        std::thread worker(&Pool::work, this, generation_.load());
-        workers_.push_back(worker.native_handle());
-        worker.detach();
-        if (!cores_.empty()) pin_worker(workers_.size() - 1);
+        const std::size_t index = workers_.size();
+        workers_.reserve(index + 1);
+        std::thread thread(&Pool::work, this, static_cast<int>(index), generation_.load());
+        workers_.emplace_back();
+        workers_.back().handle = thread.native_handle();
+        thread.detach();
+#if defined(__linux__)
+        pthread_getaffinity_np(workers_.back().handle, sizeof(cpu_set_t), &workers_.back().free);
+#endif
+        if (!cores_.empty()) pin_worker(index);
       }
     } catch (const std::system_error&) {
       // The callers' own threads carry on.
@@ -117,20 +128,22 @@ class Pool {
   // The first core is the caller's.
   void pin_worker(std::size_t i) {
 #if defined(__linux__)
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (cores_.empty()) std::memset(&set, 0xff, sizeof set);
-    else CPU_SET(static_cast<std::size_t>(cores_[(i + 1) % cores_.size()]), &set);
-    pthread_setaffinity_np(workers_[i], sizeof set, &set);  // a core that there is no more: it stays where it is
+    cpu_set_t set = workers_[i].free;
+    if (!cores_.empty()) {
+      CPU_ZERO(&set);
+      CPU_SET(static_cast<std::size_t>(cores_[(i + 1) % cores_.size()]), &set);
+    }
+    pthread_setaffinity_np(workers_[i].handle, sizeof set, &set);  // a core that there is no more: it stays where it is
 #else
     (void)i;
 #endif
   }
 
-  void work(std::uint64_t seen) {
+  void work(int index, std::uint64_t seen) {
     const auto published = [&] { return generation_ != seen; };
     for (;;) {
-      stay_until(published);
+      // Only those that the last job had work for: others would take the cores of threads that have some.
+      if (index < wanted_.load(std::memory_order_relaxed)) stay_until(published);
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, published);
       seen = generation_;
@@ -152,12 +165,13 @@ class Pool {
   std::atomic<std::uint64_t> generation_{0};
   std::atomic<std::int64_t> next_{0};
   std::atomic<int> running_{0};  // workers
+  std::atomic<int> wanted_{0};   // workers that the last job could use
   const Body* body_ = nullptr;
   std::int64_t count_ = 0;
   std::exception_ptr error_;
   int welcome_ = 0;  // workers that may still join the job
   // Of the owner alone.
-  std::vector<std::thread::native_handle_type> workers_;
+  std::vector<Worker> workers_;
   std::vector<int> cores_;
 };
 
@@ -179,8 +193,8 @@ int worthwhile_threads(std::int64_t work, std::int64_t per_thread, int threads) 
   return static_cast<int>(std::clamp<std::int64_t>(useful, 1, std::max(1, threads)));
 }
 
-Awake::Awake() { awake.fetch_add(1, std::memory_order_relaxed); }
-Awake::~Awake() { awake.fetch_sub(1, std::memory_order_relaxed); }
+Awake::Awake(int threads) : counted_(threads > 1 ? 1 : 0) { awake.fetch_add(counted_, std::memory_order_relaxed); }
+Awake::~Awake() { awake.fetch_sub(counted_, std::memory_order_relaxed); }
 
 void pin_workers(const std::vector<int>& cores) {
 #if defined(__linux__)

@@ -24,17 +24,20 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
 
 // Keeps the pool's threads, now and later, each to one of these cores: the second, the third and so on round the list,
 // for the first is the caller's, who pins himself. An empty list sets them free. Throws std::invalid_argument for numbers
-// that are none of cores, and where the system has no such thing.
+// that are none of cores, and where the system has no such thing. A forked child begins with free threads.
 void pin_workers(const std::vector<int>& cores);
 
-// While one exists, threads that have worked stay awake between two calls of parallel_for: waking them takes longer than
-// a layer of a small network. Not for long: they take the time of whoever else wants their core.
+// While one of more than one thread exists, those that have worked stay awake between two calls of parallel_for: waking
+// them takes longer than a layer of a small network. Not for long: they take the time of whoever else wants their core.
 class Awake {
  public:
-  Awake();
+  explicit Awake(int threads);
   ~Awake();
   Awake(const Awake&) = delete;
   Awake& operator=(const Awake&) = delete;
+
+ private:
+  int counted_;
 };
 
 }  // namespace pipnet

@@ -17,14 +17,18 @@ Arena Arena::of(const Network& network) {
     const TensorShape shape = network.layers[i].output;
     arena.shapes.push_back(shape);
     size[i] = blocks_of(shape.channels) * kBlock * shape.height * shape.width;
-    // A step may take this layer and the next together.
     last[i] = i + 1;
     const auto tensor = static_cast<std::int64_t>(i) + 1;
     for (std::size_t reader = i + 1; reader < network.layers.size(); ++reader)
       if (network.layers[reader].input == tensor || network.layers[reader].residual == tensor) last[i] = reader;
   }
-  // The largest first, each at the lowest place that is free while it lives; it is written by layer i, and by the one
-  // before where that is taken together with it.
+  // A map lives from the layer that writes it; where a step takes a gate or a max-pooling together with the layer before,
+  // from that one.
+  const auto begin = [&](std::size_t i) {
+    const LayerKind kind = network.layers[i].kind;
+    return i > 0 && (kind == LayerKind::gate || kind == LayerKind::max_pool) ? i - 1 : i;
+  };
+  // The largest first, each at the lowest place that is free while it lives.
   std::vector<std::size_t> order(count), placed;
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return size[a] > size[b]; });
@@ -32,7 +36,7 @@ Arena Arena::of(const Network& network) {
   for (const std::size_t i : order) {
     std::vector<std::size_t> beside;
     for (const std::size_t j : placed)
-      if ((j > 0 ? j - 1 : 0) <= last[i] && (i > 0 ? i - 1 : 0) <= last[j]) beside.push_back(j);
+      if (begin(j) <= last[i] && begin(i) <= last[j]) beside.push_back(j);
     std::sort(beside.begin(), beside.end(),
               [&](std::size_t a, std::size_t b) { return arena.offsets[a] < arena.offsets[b]; });
     std::int64_t offset = 0;

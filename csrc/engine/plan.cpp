@@ -28,6 +28,8 @@ const Kernels& kernels() {
 #endif
 #if defined(PIPNET_WITH_AVX2)
     case Isa::avx2: return kKernelsAvx2;
+#endif
+#if defined(PIPNET_WITH_AVX512)
     case Isa::avx512: return kKernelsAvx512;
 #endif
     default: return kKernelsScalar;
@@ -115,23 +117,20 @@ struct Plan::Parts {
     throw std::invalid_argument("unknown kind");
   }
 
-  // One call's memory, taken from those that are free.
+  // One call's memory, that of an earlier one where it is large enough. A mutex that another thread holds is not waited
+  // for: in a forked child it may be held for ever.
   AlignedBytes take_memory(std::size_t bytes) const {
-    {
-      std::lock_guard<std::mutex> lock(mutex);
-      for (AlignedBytes& memory : free) {
-        if (memory.size() < bytes) continue;
-        AlignedBytes taken = std::move(memory);
-        std::swap(memory, free.back());
-        free.pop_back();
-        return taken;
-      }
+    AlignedBytes taken;
+    if (const std::unique_lock<std::mutex> lock(mutex, std::try_to_lock); lock.owns_lock() && !free.empty()) {
+      taken = std::move(free.back());
+      free.pop_back();
     }
-    return AlignedBytes(bytes);
+    if (taken.size() < bytes) taken = AlignedBytes(bytes);
+    return taken;
   }
   void give_back(AlignedBytes memory) const {
-    std::lock_guard<std::mutex> lock(mutex);
-    free.push_back(std::move(memory));
+    if (const std::unique_lock<std::mutex> lock(mutex, std::try_to_lock); lock.owns_lock())
+      free.push_back(std::move(memory));
   }
 
   std::size_t shared_floats(std::int64_t batch) const {
@@ -159,7 +158,7 @@ struct Plan::Parts {
     float* const output = maps_begin + batch * arena.floats;
     maps.back() = {output, feature_floats(), kBlock, blocks_of(features.channels) * kBlock};
     const Call call{kernels(), std::max(1, threads), batch, crops, maps.data(), memory.floats()};
-    const Awake workers;
+    const Awake workers(call.threads);
     for (const StepPointer& step : steps) {
       const auto start = std::chrono::steady_clock::now();
       step->run(call);

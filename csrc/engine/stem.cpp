@@ -122,7 +122,7 @@ StepPointer make_stem(const Network& network, std::size_t& layers) {
   const Layer& first = network.layers[0];
   if (first.kind != LayerKind::convolution || first.stride != 2 || first.residual >= 0 ||
       first.padding != first.kernel / 2)
-    throw std::invalid_argument("plan: the first layer: expected a convolution of stride 2, padded by half its kernel");
+    throw std::invalid_argument("expected a convolution of stride 2, padded by half its kernel");
   const bool pooled = network.layers.size() > 2 && network.layers[1].kind == LayerKind::max_pool &&
                       network.layers[1].input == 1 && network.readers(1) == 1;
   layers = pooled ? 2 : 1;

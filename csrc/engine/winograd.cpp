@@ -104,9 +104,8 @@ class Winograd final : public Step {
       });
       return;
     }
-    const std::int64_t most = std::max<std::int64_t>(1, kSharedTiles);
-    for (std::int64_t first = 0; first < tiles; first += most) {
-      const std::int64_t last = std::min(tiles, first + most);
+    for (std::int64_t first = 0; first < tiles; first += kSharedTiles) {
+      const std::int64_t last = std::min(tiles, first + kSharedTiles);
       const Group part{first, last, call.shared, call.shared + repeats_ * in_blocks_ * kBlock * (last - first)};
       parallel_for(in_blocks_, call.threads, [&](std::int64_t block) { transform(call, part, block, block + 1); });
       parallel_for(matrices(), call.threads, [&](std::int64_t u) { multiply(call, part, u, 0, out_blocks_); });
@@ -134,7 +133,7 @@ class Winograd final : public Step {
   static constexpr std::int64_t kLeastTiles = 16;
   // What a thread's group of tiles may take of its second-level cache.
   static constexpr std::int64_t kGroupFloats = (640 << 10) / sizeof(float);
-  static constexpr std::int64_t kSharedTiles = 256;
+  static constexpr std::int64_t kSharedTiles = 64;
 
   struct Group {
     std::int64_t first, last;

@@ -393,9 +393,9 @@ void check_refused(const std::string& reason, const std::function<void(NaiveNetw
 void check_invalid() {
   const auto stem = [](NaiveNetwork& n) { return n.convolution(0, 4, 3, 2); };
   check_refused("expected a network of at least one layer", [](NaiveNetwork&) {});
-  check_refused("layer 0: plan: the first layer: expected a convolution of stride 2",
+  check_refused("layer 0: expected a convolution of stride 2",
                 [](NaiveNetwork& n) { n.convolution(0, 4, 3, 1); });
-  check_refused("layer 0: plan: the first layer: expected a convolution of stride 2",
+  check_refused("layer 0: expected a convolution of stride 2",
                 [](NaiveNetwork& n) { n.depthwise(0, 3, 2); });
   check_refused("layer 1: only the first layer may read the crop", [&](NaiveNetwork& n) {
     stem(n);

@@ -45,7 +45,7 @@ int wrong_loops(std::uint32_t seed, int loops, int most_threads) {
   int wrong = 0;
   std::unique_ptr<pipnet::Awake> awake;
   for (int i = 0; i < loops; ++i) {
-    if (engine() % 8 == 0) awake = engine() % 2 == 0 ? std::make_unique<pipnet::Awake>() : nullptr;
+    if (engine() % 8 == 0) awake = engine() % 2 == 0 ? std::make_unique<pipnet::Awake>(2) : nullptr;
     const auto threads = 1 + static_cast<int>(engine() % static_cast<unsigned>(most_threads));
     wrong += !every_item_once(engine() % 20, threads);
     // Long enough for threads to fall asleep.
@@ -120,7 +120,7 @@ void check_callers() {
 
 void check_fork() {
   std::fflush(stdout);
-  const pipnet::Awake awake;  // the parent's, of which the child knows nothing
+  const pipnet::Awake awake(2);  // the parent's, of which the child knows nothing
   const pid_t child = fork();
   if (child == 0) {
     alarm(60);
