@@ -3,7 +3,22 @@
 import argparse
 from pathlib import Path
 
-from bench import accuracy, detector_boxes, e2e, feeding, floor, fps, head, merge, params, throughput, train
+from bench import (
+    accuracy,
+    agreement,
+    detector_boxes,
+    e2e,
+    feeding,
+    floor,
+    fps,
+    head,
+    layers,
+    memory,
+    merge,
+    params,
+    throughput,
+    train,
+)
 from bench.record import Record, write
 
 CASES = {
@@ -11,11 +26,14 @@ CASES = {
     "head": head,
     "e2e": e2e,
     "throughput": throughput,
+    "layers": layers,
+    "memory": memory,
     "fps": fps,
     "params": params,
     "train": train,
     "feeding": feeding,
     "accuracy": accuracy,
+    "agreement": agreement,
     "detector_boxes": detector_boxes,
     "merge": merge,
 }

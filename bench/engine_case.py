@@ -29,17 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser, backbones: Sequence[str], rou
     parser.add_argument("--model", type=Path, help="a trained PIPNet instead of random ones, for honest deviations")
     parser.add_argument("--block-ms", type=float, default=300, help="length of a block of calls")
     parser.add_argument("--timeout", type=float, default=900, help="for one answer of a subject, s")
+    parser.add_argument("--folder", type=Path, help="keeps networks and what engines make of them, for later runs")
 
 
 @contextlib.contextmanager
 def networks(arguments: argparse.Namespace) -> Iterator[Iterator[Network]]:
-    """The networks to measure, one after the other, in folders that do not outlive the context."""
-    with tempfile.TemporaryDirectory() as folder:
+    """The networks to measure, one after the other, in folders that do not outlive the context unless one was given."""
+    with contextlib.ExitStack() as stack:
+        folder = arguments.folder or stack.enter_context(tempfile.TemporaryDirectory())
 
         def each() -> Iterator[Network]:
             for name in [arguments.model.stem] if arguments.model else arguments.backbone:
-                place = Path(folder, name)
-                place.mkdir()
+                place = Path(folder, f"{name}-{arguments.size}-{arguments.width:g}")
+                place.mkdir(parents=True, exist_ok=True)
                 yield prepare(place, name, arguments.size, arguments.width, arguments.data, arguments.model)
 
         yield each()

@@ -47,7 +47,12 @@ def batch_rivals(device: str) -> dict[str, Subject]:
 
 def ours(device: str) -> dict[str, Subject]:
     """This package with each of its engines."""
-    return {f"ours-{e}": Subject(PREFIX + e, f"{_RIVALS}ours:build", {"engine": e}) for e in ENGINES[device]}
+    subjects = {f"ours-{e}": Subject(PREFIX + e, f"{_RIVALS}ours:build", {"engine": e}) for e in ENGINES[device]}
+    if "cpp" in ENGINES[device]:
+        options = {"engine": "cpp", "weight_storage": "float16"}
+        name = f"{PREFIX}cpp, float16 weights"
+        subjects["ours-cpp-float16"] = Subject(name, f"{_RIVALS}ours:build", options, exact=False)
+    return subjects
 
 
 def ours_dense(device: str) -> dict[str, Subject]:

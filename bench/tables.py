@@ -1,6 +1,6 @@
 """Tables in Markdown, one function a table; each takes the records of one case and gives lines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pipnet_fast as pf
 from bench.floor import head_floor_ms, head_work, machine_of
@@ -13,15 +13,19 @@ BASE_TEXT = "B=1 C=512 8x8 N=98 K=10"
 
 def conditions(records: Sequence[Record]) -> str:
     """The line above a table: what was measured on what."""
-    first = records[0]
+    runs = max(r.runs for r in records)
+    return (
+        f"{records[0].device}; {records[0].dtype}; medians of up to {runs} timings, the subjects taking turns; "
+        f"{provenance(records)}"
+    )
+
+
+def provenance(records: Sequence[Record]) -> str:
+    """The versions that were measured."""
     versions = {name: version for r in records for name, version in r.versions.items()}
     known = ", ".join(f"{name} {version}" for name, version in versions.items())
     commits = ", ".join(sorted({r.commit for r in records}))
-    runs = max(r.runs for r in records)
-    return (
-        f"{first.device}; {first.dtype}; medians of up to {runs} timings, the subjects taking turns; {known}; "
-        f"commit {commits}."
-    )
+    return f"{known}; commit {commits}."
 
 
 def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -249,6 +253,109 @@ def throughput(records: list[Record]) -> Iterator[str]:
         rows.append([subject, *(number(own.get(batch)) for batch in batches)])
     yield ""
     yield from lines([f"{network}, {threads} threads; batch", *map(str, batches)], rows)
+
+
+def layers(records: list[Record]) -> Iterator[str]:
+    """Steps of the C++ engine by their kind: times, and the floors that they are held against."""
+    yield from _layers(records, lambda subject: subject.rpartition(", ")[0])
+
+
+def layers_each(records: list[Record]) -> Iterator[str]:
+    """The same for every step."""
+    yield from _layers(records, lambda subject: subject)
+
+
+def _layers(records: list[Record], kind: Callable[[str], str]) -> Iterator[str]:
+    chosen = [r for r in records if r.case == "layers"]
+    threads = sorted({r.threads for r in chosen})
+    yield (
+        f"{conditions(chosen)} One crop; steps of a kind together. A floor is the longer of a step's "
+        "multiply-accumulates at the rate of a matrix product and its weights at the rate of reading memory."
+    )
+    header = ["step", "M multiply-accumulates"]
+    for count in threads:
+        header += [f"ms, {count} thread{'s' * (count > 1)}", "floor", "times the floor"]
+    for shape in dict.fromkeys(r.shape for r in chosen):
+        here = [r for r in chosen if r.shape == shape]
+        kinds: dict[str, list[str]] = {}
+        for subject in dict.fromkeys(r.subject for r in here):
+            kinds.setdefault(kind(subject), []).append(subject)
+        kinds["all steps"] = list(dict.fromkeys(r.subject for r in here))
+        rows = []
+        for name, subjects in kinds.items():
+            row = [name, f"{_sum(here, subjects, threads[0], 'multiply-accumulates'):.3g}"]
+            for count in threads:
+                time = _sum(here, subjects, count, "time")
+                floor = sum(
+                    max(_sum(here, [subject], count, f"floor of {what}") for what in ("arithmetic", "reading weights"))
+                    for subject in subjects
+                )
+                row += [f"{time:.3g}", f"{floor:.3g}", f"{time / floor:.3g}x" if floor else ""]
+            rows.append(row)
+        yield ""
+        yield f"**{shape}**"
+        yield ""
+        yield from lines(header, rows)
+
+
+def _sum(records: Sequence[Record], subjects: Sequence[str], threads: int, metric: str) -> float:
+    return sum(
+        r.median or 0.0 for r in records if r.subject in subjects and r.threads == threads and r.metric == metric
+    )
+
+
+def memory(records: list[Record]) -> Iterator[str]:
+    """Peak memory of engines and the time until they are ready."""
+    chosen = [r for r in records if r.case == "memory"]
+    threads = max(r.threads for r in chosen)
+    chosen = [r for r in chosen if r.threads == threads]
+    shapes = list(dict.fromkeys(r.shape for r in chosen))
+    count = f"{threads} thread{'s' * (threads > 1)}"
+    yield (
+        f"{chosen[0].device}; {count}; {provenance(chosen)} From a file on disk to a few crops' results, in a "
+        "process of its own that had imported what the engine needs; MB of 10^6 bytes."
+    )
+    yield ""
+    header = ["engine"]
+    for shape in shapes:
+        header += [f"{shape.split()[0]}, peak MB", "kept MB", "ready after, ms"]
+    rows = []
+    for subject in dict.fromkeys(r.subject for r in chosen):
+        row = [subject]
+        for shape in shapes:
+            own = [r for r in chosen if r.subject == subject and r.shape == shape]
+            metrics = ("peak memory", "memory kept", "time until ready")
+            peak, kept, ready = (value(own, metric=metric) for metric in metrics)
+            row += [
+                number(peak),
+                number(kept),
+                f"{ready.median:.0f}" if ready and ready.median is not None else number(ready),
+            ]
+        rows.append(row)
+    yield from lines(header, rows)
+
+
+def agreement(records: list[Record]) -> Iterator[str]:
+    """The C++ engine against torch on labelled faces."""
+    chosen = [r for r in records if r.case == "agreement"]
+    yield f"{chosen[0].device}, one thread; {provenance(chosen)}"
+    yield ""
+    metrics = {
+        "other winning cells": "other winning cells",
+        "landmarks within": next(r.metric for r in chosen if r.metric.startswith("landmarks within")) + ", %",
+        "distance from torch's landmarks, largest": "largest distance",
+        "NME inter-ocular, mean": "NME, %",
+        "NME inter-ocular, mean, torch": "of torch, %",
+    }
+    rows = []
+    for subject, shape in dict.fromkeys((r.subject, r.shape) for r in chosen):
+        own = [r for r in chosen if r.subject == subject and r.shape == shape]
+        row = [subject, shape]
+        for metric in metrics:
+            found = [r for r in own if r.metric == metric] or [r for r in own if r.metric.startswith(metric)]
+            row.append(" ".join(filter(None, (f"{found[0].median:.4g}", found[0].note))) if found else "")
+        rows.append(row)
+    yield from lines(["network and engine", "faces", *metrics.values()], rows)
 
 
 def _batch(record: Record) -> int:

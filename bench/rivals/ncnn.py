@@ -18,17 +18,7 @@ def build(task: Task) -> Built:
     """A network in float32; of a batch, one crop after the other, for ncnn knows no batches."""
     import ncnn
 
-    param, weights = _converted(task)
-    net = ncnn.Net()
-    net.opt.num_threads = task.threads
-    net.opt.lightmode = True
-    net.opt.use_winograd_convolution = True
-    net.opt.use_packing_layout = True
-    # Half precision, its default in memory, gives other numbers.
-    for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
-        setattr(net.opt, option, False)
-    if net.load_param(str(param)) or net.load_model(str(weights)):
-        raise RuntimeError(f"ncnn does not load {param}")
+    net = loaded(task)
     decode, mean, scale = NumpyDecode(task.model()), MEAN_255.tolist(), SCALE_255.tolist()
     inputs, outputs = net.input_names(), net.output_names()
 
@@ -45,17 +35,38 @@ def build(task: Task) -> Built:
     return Built(run, ("ncnn", "pnnx"), "one image at a time" if task.batch > 1 else None)
 
 
-def _converted(task: Task) -> tuple[Path, Path]:
+def loaded(task: Task) -> Any:
+    """The network as ncnn's own, its options set."""
+    import ncnn
+
+    param, weights = converted(task)
+    net = ncnn.Net()
+    net.opt.num_threads = task.threads
+    net.opt.lightmode = True
+    net.opt.use_winograd_convolution = True
+    net.opt.use_packing_layout = True
+    # Half precision, its default in memory, gives other numbers.
+    for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+        setattr(net.opt, option, False)
+    if net.load_param(str(param)) or net.load_model(str(weights)):
+        raise RuntimeError(f"ncnn does not load {param}")
+    return net
+
+
+def converted(task: Task) -> tuple[Path, Path]:
+    """The dense network in ncnn's two files; converted once a folder."""
+    traced = task.file("dense.pt")
+    files = traced.with_suffix(".ncnn.param"), traced.with_suffix(".ncnn.bin")
+    if all(file.exists() for file in files):
+        return files
     import pnnx
 
-    traced = task.file("dense.pt")
     with quiet_export():
         torch.jit.trace(dense_network(task), example(task, 1), check_trace=False).save(str(traced))  # type: ignore[no-untyped-call]
     shape = f"inputshape=[1,3,{task.size},{task.size}]"
     done = subprocess.run(
         [pnnx.EXEC_PATH, traced.name, shape, "fp16=0"], cwd=task.folder, capture_output=True, text=True, check=False
     )
-    files = traced.with_suffix(".ncnn.param"), traced.with_suffix(".ncnn.bin")
     if done.returncode or not all(file.exists() for file in files):
         raise RuntimeError(f"pnnx wrote no network for ncnn: {(done.stderr.splitlines() or ['no message'])[-1]}")
     return files

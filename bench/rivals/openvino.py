@@ -85,9 +85,16 @@ def _with_normalization(model: Any) -> Any:
 
 
 def _quantized(model: Any, task: Task) -> Any:
+    """The network in int8; quantized once a folder."""
     import nncf
+    import openvino
 
-    crops = task.calibration()
     batch = model.inputs[0].shape[0]
+    path = task.file(f"int8-{batch}.xml")
+    if path.exists():
+        return openvino.Core().read_model(path)
+    crops = task.calibration()
     batches = [crops[i : i + batch] for i in range(0, len(crops) - batch + 1, batch)]
-    return nncf.quantize(model, nncf.Dataset(batches, normalized), subset_size=len(batches))
+    quantized = nncf.quantize(model, nncf.Dataset(batches, normalized), subset_size=len(batches))
+    openvino.save_model(quantized, path, compress_to_fp16=False)
+    return quantized

@@ -7,6 +7,7 @@ import pipnet_fast as pf
 from bench.networks import Crops
 from bench.rivals.official import EagerDecode
 from bench.task import Built, Points, Task
+from pipnet_fast.engines._types import WeightStorage
 from pipnet_fast.models.pipnet import HEAD_LAYERS
 from pipnet_fast.ops import Landmarks
 
@@ -17,10 +18,16 @@ ENGINES = {
 }
 
 
-def build(task: Task, engine: str, dense: bool = False) -> Built:
+def build(task: Task, engine: str, dense: bool = False, weight_storage: WeightStorage | None = None) -> Built:
     """A runtime of ``engine``; with ``dense``, the engine runs the whole dense head and decoding is eager."""
     model = task.model()
-    runtime = pf.compile(DenseModel(model) if dense else model, engine=engine, batch_size=task.batch, dtype=task.dtype)
+    runtime = pf.compile(
+        DenseModel(model) if dense else model,
+        engine=engine,
+        batch_size=task.batch,
+        dtype=task.dtype,
+        weight_storage=weight_storage,
+    )
 
     def run(crops: Crops) -> Points:
         points: Points = runtime(crops).points_frac.cpu().numpy()
