@@ -155,7 +155,7 @@ def _measure(arguments: argparse.Namespace, backbone: str, threads: int, machine
         BoundHead(model.head, model.table),
         weight_storage=arguments.weight_storage,
     )
-    data = np.frombuffer(serialize(network), np.uint8)
+    data = serialize(network)
     plan = _C.Plan(data.ctypes.data, data.size)
     crop = random_crops(1, arguments.size)
     plan.step_times(crop.ctypes.data, 0, threads)

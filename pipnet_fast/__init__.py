@@ -30,8 +30,8 @@ __all__ = [
     "load_official",
     "neighbor_table",
     "ops",
-    "save",
     "pin_threads",
+    "save",
     "save_plan",
 ]
 __version__ = "0.1.0"

@@ -55,7 +55,7 @@ def network(**config: Any) -> tuple[pf.PIPNet, PlanNetwork]:
 def plan_of(network: PlanNetwork) -> Any:
     from pipnet_fast import _C
 
-    data = np.frombuffer(serialize(network), np.uint8)
+    data = serialize(network)
     return _C.Plan(data.ctypes.data, data.size)
 
 

@@ -143,7 +143,7 @@ def test_threads_and_batches_change_rounding_only(name: str) -> None:
 
 def test_a_plan_says_what_it_is() -> None:
     model = tiny("resnet18-stride16")
-    data = np.frombuffer(serialize(network_of(model)), np.uint8)
+    data = serialize(network_of(model))
     plan = _C.Plan(data.ctypes.data, data.size)
     assert (plan.input_size, plan.landmarks, tuple(plan.features)) == (64, 17, (512, 4, 4))
     trunk = sum(value.numel() for name, value in fold_trunk(model).state_dict().items())
@@ -154,7 +154,7 @@ def test_a_plan_says_what_it_is() -> None:
 
 def test_a_plan_keeps_nothing_of_the_file() -> None:
     model = tiny()
-    data = np.frombuffer(serialize(network_of(model)), np.uint8).copy()
+    data = serialize(network_of(model)).copy()
     plan = _C.Plan(data.ctypes.data, data.size)
     crops = crops_for(model, 1)
 
@@ -187,7 +187,7 @@ def test_a_file_may_lie_anywhere(offset: int, tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_a_value_error(damage: Any, message: str) -> None:
-    data = damage(np.frombuffer(serialize(network_of(tiny())), np.uint8))
+    data = damage(serialize(network_of(tiny())))
     with pytest.raises(ValueError, match=message):
         _C.Plan(data.ctypes.data, data.size)
 

@@ -5,6 +5,9 @@ import copy
 import os
 import uuid
 
+import numpy as np
+import numpy.typing as npt
+
 from pipnet_fast.engines._lower import lower
 from pipnet_fast.engines.fold import fold_trunk
 from pipnet_fast.engines.plan_file import WEIGHT_STORAGES, PlanNetwork, WeightStorage, serialize
@@ -64,11 +67,11 @@ def save_plan(
     _write(path, serialize(network))
 
 
-def _write(path: str | os.PathLike[str], data: bytes) -> None:
+def _write(path: str | os.PathLike[str], data: npt.NDArray[np.uint8]) -> None:
     temporary = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            file.write(data.data)
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +70,7 @@ class Plan:
         """See the class."""
         from pipnet_fast import _C
 
-        data = np.frombuffer(serialize(network), np.uint8)
+        data = serialize(network)
         self._plan = _C.Plan(data.ctypes.data, data.size)
         self._threads = threads
 

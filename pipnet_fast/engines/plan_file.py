@@ -5,7 +5,6 @@ Tensor 0 is the normalized crop (B, 3, S, S); layer i reads earlier tensors and 
     output = activation(operation(input) + residual)
 """
 
-import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -90,21 +89,35 @@ class PlanNetwork:
     """What a plan keeps the layers' weights as; in the file they are float32 always."""
 
 
-def serialize(network: PlanNetwork) -> bytes:
-    """The file's bytes.
+def serialize(network: PlanNetwork) -> npt.NDArray[np.uint8]:
+    """The file's bytes, at an address of the file's alignment, so that the engine reads them where they are.
 
     Raises:
         ValueError: an unknown weight storage, weights that it cannot hold, or a head that is not packed for the CPU.
     """
     _check(network)
-    layers = b"".join(_layer(layer) for layer in network.layers)
-    arrays = list(_aligned(itertools.chain(_layer_arrays(network), _head_arrays(network))))
-    size = HEADER.size + len(layers) + sum(map(len, arrays))
-    header = _header(network, size, checksum=0)
-    checksum = zlib.crc32(header[_CHECKED_FROM:])
-    for part in (layers, *arrays):
-        checksum = zlib.crc32(part, checksum)
-    return b"".join((_header(network, size, checksum), layers, *arrays))
+    # Sizes first: the arrays together are the largest thing there is, and are written once.
+    arrays = (*_layer_arrays(network), *_head_arrays(network))
+    ends = [HEADER.size + LAYER.size * len(network.layers)]
+    for array in arrays:
+        ends.append(-(-ends[-1] // ALIGNMENT) * ALIGNMENT + array.nbytes)
+    data = _aligned_zeros(ends[-1])
+    data[HEADER.size : ends[0]] = np.frombuffer(b"".join(map(_layer, network.layers)), np.uint8)
+    for array, end in zip(arrays, ends[1:], strict=True):
+        data[end - array.nbytes : end] = array.reshape(-1).view(np.uint8)
+    _write_header(data, network, checksum=0)
+    _write_header(data, network, zlib.crc32(data[_CHECKED_FROM:]))
+    return data
+
+
+def _aligned_zeros(size: int) -> npt.NDArray[np.uint8]:
+    room = np.zeros(size + ALIGNMENT, np.uint8)
+    begin = -room.ctypes.data % ALIGNMENT
+    return room[begin : begin + size]
+
+
+def _write_header(data: npt.NDArray[np.uint8], network: PlanNetwork, checksum: int) -> None:
+    data[: HEADER.size] = np.frombuffer(_header(network, data.size, checksum), np.uint8)
 
 
 def _check(network: PlanNetwork) -> None:
@@ -165,8 +178,9 @@ def _layer(layer: PlanLayer) -> bytes:
 
 def _layer_arrays(network: PlanNetwork) -> Iterator[npt.NDArray[Any]]:
     for layer in network.layers:
-        for array in layer.arrays:
-            yield array.to("cpu", torch.float32).numpy().astype("<f4", copy=False)
+        for tensor in layer.arrays:
+            array = tensor.to("cpu", torch.float32).contiguous().numpy()
+            yield array.astype("<f4", copy=False)
 
 
 def _head_arrays(network: PlanNetwork) -> Iterator[npt.NDArray[Any]]:
@@ -175,15 +189,5 @@ def _head_arrays(network: PlanNetwork) -> Iterator[npt.NDArray[Any]]:
     table = network.head.table
     for tensor in (*network.head.head, table.starts, table.sources, table.weights):
         if tensor is not None:
-            array = tensor.cpu().numpy()
+            array = tensor.cpu().contiguous().numpy()
             yield array.astype(array.dtype.newbyteorder("<"), copy=False)
-
-
-def _aligned(arrays: Iterator[npt.NDArray[Any]]) -> Iterator[bytes]:
-    """Their bytes, each but the last filled up so that the next begins where it may."""
-    end = 0
-    for array in arrays:
-        yield bytes(end)
-        data = np.ascontiguousarray(array).tobytes()
-        yield data
-        end = -len(data) % ALIGNMENT
