@@ -15,9 +15,10 @@ from torch import Tensor, nn
 import pipnet_fast as pf
 from pipnet_fast.backbones import BACKBONES
 from pipnet_fast.engines._lower import lower
+from pipnet_fast.engines._types import WeightStorage
 from pipnet_fast.engines.cpp import Plan
 from pipnet_fast.engines.fold import fold_trunk
-from pipnet_fast.engines.plan_file import PlanNetwork, WeightStorage, serialize
+from pipnet_fast.engines.plan_file import PlanNetwork, serialize
 from pipnet_fast.ops import BoundHead
 from pipnet_fast.pipeline.images import normalize
 from tests.engine_cases import MODELS, assert_same, crops_for, tiny

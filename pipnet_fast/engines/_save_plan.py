@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipnet_fast.engines._lower import lower
+from pipnet_fast.engines._types import WeightStorage
 from pipnet_fast.engines.fold import fold_trunk
-from pipnet_fast.engines.plan_file import WEIGHT_STORAGES, PlanNetwork, WeightStorage, serialize
+from pipnet_fast.engines.plan_file import WEIGHT_STORAGES, PlanNetwork, serialize
 from pipnet_fast.models import PIPNet
 from pipnet_fast.ops import BoundHead, Storage
 from pipnet_fast.ops.types import STORAGES

@@ -106,7 +106,7 @@ def serialize(network: PlanNetwork) -> npt.NDArray[np.uint8]:
     for array, end in zip(arrays, ends[1:], strict=True):
         data[end - array.nbytes : end] = array.reshape(-1).view(np.uint8)
     _write_header(data, network, checksum=0)
-    _write_header(data, network, zlib.crc32(data[_CHECKED_FROM:]))
+    _write_header(data, network, zlib.crc32(data[_CHECKED_FROM:].data))
     return data
 
 

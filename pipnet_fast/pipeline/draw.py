@@ -49,7 +49,8 @@ def write_png(path: str, image: Image) -> None:
 def fixed_points(points: Floats) -> npt.NDArray[np.int32]:
     """Continuous px (..., 2) in OpenCV's fixed point, counted from pixel centers; far-off ones are kept near."""
     fixed = (np.asarray(points, dtype=np.float64) - 0.5).clip(-1e5, 1e5) * 2**SHIFT
-    return fixed.round().astype(np.int32)
+    rounded: npt.NDArray[np.int32] = fixed.round().astype(np.int32)
+    return rounded
 
 
 def fixed_point(x: float | Floats, y: float | Floats) -> tuple[int, int]:
