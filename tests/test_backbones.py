@@ -15,6 +15,7 @@ from torch import Tensor
 from pipnet_fast.backbones import BACKBONES, Backbone, create_backbone
 from pipnet_fast.backbones.imagenet import URLS
 from pipnet_fast.backbones.mobilenet_v3 import HardSwish
+from pipnet_fast.backbones.resnet import ThinShortcut
 
 GOLDEN = Path(__file__).parent / "golden" / "official.npz"
 CHANNELS = {"resnet18": 512, "resnet50": 2048, "resnet101": 2048, "mobilenet_v2": 1280, "mobilenet_v3": 960}
@@ -302,3 +303,19 @@ def test_hard_swish_rounds_as_the_official_network() -> None:
     assert torch.equal(HardSwish()(x), official)
     # What would be faster is not the same: this is what the class is for.
     assert not torch.equal(torch.nn.functional.hardswish(x), official)
+
+
+@pytest.mark.parametrize("channels", [4, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_thin_shortcut_is_the_strided_convolution(channels: int, stride: int) -> None:
+    shortcut = ThinShortcut(channels, 6, 1, stride=stride, bias=False)
+    x = torch.randn(2, channels, 7, 9).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(shortcut(x), torch.nn.functional.conv2d(x, shortcut.weight, stride=stride))
+
+
+def test_thinnest_network_learns_in_channels_last() -> None:
+    """Where its shortcut is a strided convolution, this ends the process on CPUs without AVX-512."""
+    network = create_backbone("resnet18", 32, 0.0625).to(memory_format=torch.channels_last)
+    for _ in range(20):
+        network(torch.randn(8, 3, 64, 64).to(memory_format=torch.channels_last)).sum().backward()
+    assert network.get_parameter("layer2.0.downsample.0.weight").grad is not None

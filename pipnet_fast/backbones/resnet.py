@@ -1,6 +1,7 @@
 """ResNet-18, 50 and 101 (He et al. 2016, version 1.5), with torchvision's parameter names."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipnet_fast.backbones._backbone import Backbone
 
@@ -93,6 +94,20 @@ class Bottleneck(nn.Module):
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
     if in_channels == out_channels and stride == 1:
         return None
+    convolution = nn.Conv2d if in_channels >= 8 else ThinShortcut
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+        convolution(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
     )
+
+
+class ThinShortcut(nn.Conv2d):
+    """A strided 1x1 convolution of fewer than 8 channels, as one of stride 1 on every second pixel.
+
+    In channels-last on CPUs with AVX2 but not AVX-512, the backward pass of the plain one writes beyond its memory
+    (oneDNN in torch 2.13), and the process ends.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
+        down, across = self.stride
+        return F.conv2d(x[:, :, ::down, ::across], self.weight, self.bias)
