@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,23 @@ Floats = npt.NDArray[np.float64]
 
 # What runs a model: uint8 RGB crops (B, S, S, 3) on the CPU to landmarks in fractions of the crops, as a ``Runtime``.
 Run = Callable[[Tensor], Landmarks]
+
+
+class Predicted(NamedTuple):
+    """Predictions for a batch of b faces.
+
+    Attributes:
+        index: (b,) of int64, into the data's samples.
+        points_px: (b, N, 2) of float64, in px of the images.
+        scores: (b, N) of float64.
+        mirrored: points and scores that the mirror images of the crops gave, of the same shapes and brought back: to
+            the image as it is, and to its landmarks' order. None unless asked for.
+    """
+
+    index: npt.NDArray[np.int64]  # type: ignore[assignment]  # tuples have a method of that name
+    points_px: Floats
+    scores: Floats
+    mirrored: tuple[Floats, Floats] | None
 
 
 def evaluate(
@@ -68,38 +85,73 @@ def evaluate(
             f"{model.config.num_landmarks}"
         )
     shown = data if boxes is None else _with_boxes(data, boxes)
-    rule, size = crop_rule(model, shown), model.config.input_size
     found = [i for i, sample in enumerate(shown.samples) if np.isfinite(sample.box).all()]
     points = np.full((len(data), data.layout.num_landmarks, 2), np.nan)
     scores = np.full(points.shape[:2], np.nan)
     bad: list[BadSample] = []
     kept = np.arange(len(data))
     if found:
-        loader = CropLoader(
-            # The faces that a detector missed are not even read.
-            replace(shown, samples=[shown.samples[i] for i in found]),
-            rule,
-            size,
-            batch_size,
-            augmentation=None,
-            shuffle=False,
-            workers=workers,
-            skip_bad=skip_bad,
-        )
+        # The faces that a detector missed are not even read.
+        shown = replace(shown, samples=[shown.samples[i] for i in found])
+        loader = plain_crops(model, shown, batch_size=batch_size, workers=workers, skip_bad=skip_bad)
         read: list[int] = []
-        with torch.no_grad(), _evaluating(model):
-            run = run or _predict(model)
-            for batch in loader:
-                result = _numbers(run(batch.crops))
-                if flip_average:
-                    result = _averaged(result, _numbers(run(batch.crops.flip(2))), data.layout.flip, rule, size)
-                faces = [found[i] for i in batch.index.tolist()]
-                points[faces] = rule.to_image(result[0], loader.affines(batch.index), size)
-                scores[faces] = result[1]
-                read += faces
+        for batch in predicted(model, loader, mirror=flip_average, run=run):
+            faces = [found[i] for i in batch.index.tolist()]
+            points[faces], scores[faces] = batch.points_px, batch.scores
+            if batch.mirrored is not None:
+                points[faces] = (points[faces] + batch.mirrored[0]) / 2
+                scores[faces] = (scores[faces] + batch.mirrored[1]) / 2
+            read += faces
         bad, kept = loader.bad, np.setdiff1d(kept, np.setdiff1d(found, read))
     name = name or type(model).__name__
     return hold_against(name, data, points[kept], scores[kept], index=kept, norm=norm, bad=bad)
+
+
+def plain_crops(
+    model: LandmarkModel, data: FaceData, *, batch_size: int, workers: int = 0, skip_bad: bool = False
+) -> CropLoader:
+    """What a model is shown of faces: unchanged crops by ``crop_rule``, in the order of the data.
+
+    Raises:
+        TypeError, ValueError, DataError: as ``CropLoader``.
+    """
+    return CropLoader(
+        data,
+        crop_rule(model, data),
+        model.config.input_size,
+        batch_size,
+        augmentation=None,
+        shuffle=False,
+        workers=workers,
+        skip_bad=skip_bad,
+    )
+
+
+def predicted(
+    model: LandmarkModel, loader: CropLoader, *, mirror: bool = False, run: Run | None = None
+) -> Iterator[Predicted]:
+    """Predictions batch by batch, of which no more than one is held.
+
+    Args:
+        model: a model of this package; it is in eval mode until the last batch is out.
+        loader: its ``plain_crops``. Faces whose images cannot be read are missing in the batches if it skips them.
+        mirror: predict the mirror images of the crops, too, at twice the time.
+        run: what runs the model, as for ``evaluate``.
+
+    Raises:
+        DataError, RuntimeError: as ``CropLoader``.
+    """
+    rule, size, flip = loader.crop, loader.input_size, loader.data.layout.flip
+    run = run or _predict(model)
+    with _evaluating(model):
+        for batch in loader:
+            affines = loader.affines(batch.index)
+            points, scores = _numbers(run, batch.crops)
+            mirrored = None
+            if mirror:
+                seen, sure = _numbers(run, batch.crops.flip(2))
+                mirrored = rule.to_image(_unmirrored(seen, rule, size)[:, flip], affines, size), sure[:, flip]
+            yield Predicted(batch.index.numpy(), rule.to_image(points, affines, size), scores, mirrored)
 
 
 def crop_rule(model: LandmarkModel, data: FaceData) -> CropRule:
@@ -138,24 +190,18 @@ def _evaluating(model: LandmarkModel) -> Iterator[None]:
         model.train(was_training)
 
 
-def _numbers(landmarks: Landmarks) -> tuple[Floats, Floats]:
-    points, scores = (tensor.double().cpu().numpy() for tensor in landmarks)
-    return points, scores
+def _numbers(run: Run, crops: Tensor) -> tuple[Floats, Floats]:
+    # Not about the loop of a generator, whose caller would be without gradients, too.
+    with torch.no_grad():
+        points, scores = run(crops)
+    return points.double().cpu().numpy(), scores.double().cpu().numpy()
 
 
-def _averaged(
-    plain: tuple[Floats, Floats],
-    mirrored: tuple[Floats, Floats],
-    flip: npt.NDArray[np.int64],
-    rule: CropRule,
-    size: int,
-) -> tuple[Floats, Floats]:
-    """The means of the landmarks of crops and of their mirror images."""
-    points, scores = mirrored[0][:, flip], mirrored[1][:, flip]
+def _unmirrored(points_frac: Floats, rule: CropRule, size: int) -> Floats:
+    """Points in crops from points (b, N, 2) in their mirror images."""
     # The last pixel's center is that of the mirrored first one.
     width = 1.0 if rule.pixel_base == "continuous" else 1.0 - 1.0 / size
-    points = np.stack((width - points[..., 0], points[..., 1]), axis=-1)
-    return (plain[0] + points) / 2, (plain[1] + scores) / 2
+    return np.stack((width - points_frac[..., 0], points_frac[..., 1]), axis=-1)
 
 
 def _with_boxes(data: FaceData, boxes: Any) -> FaceData:
