@@ -1,17 +1,17 @@
 """``pipnet-fast eval``: how good models and files of predictions are on labelled faces."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from pipnet_fast.cli._arguments import folder_argument, named_values
+from pipnet_fast.cli._models import BOX, load_model, model_names
+from pipnet_fast.cli._tables import aligned
 from pipnet_fast.data import FaceData, open_data
 from pipnet_fast.data.readers import READERS
 from pipnet_fast.data.samples import Norm
@@ -27,15 +27,9 @@ from pipnet_fast.evaluate import (
     write_summary,
 )
 from pipnet_fast.evaluate.files import SUFFIXES as PREDICTIONS
-from pipnet_fast.models import load, load_official
 from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.ops import Landmarks
 from pipnet_fast.pipeline.detectors import create_detector
-from pipnet_fast.weights import default_model
-
-OFFICIAL = (".pth", ".pt")
-# What stands for the model in the box.
-BOX = "box"
 
 
 class Subject(NamedTuple):
@@ -133,29 +127,12 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _subjects(arguments: argparse.Namespace) -> Iterator[Subject]:
-    """The models, loaded, under names that differ: the file's own, or with folders where two would be one."""
-    stems = [Path(model).stem for model in arguments.models]
-    for model, stem in zip(arguments.models, stems, strict=True):
-        if arguments.models.count(model) > 1:
-            raise ValueError(f"expected every MODEL once, got {model} twice")
-        # A name is part of file names.
-        name = stem if stems.count(stem) == 1 else os.path.splitext(model)[0].strip("./").replace(os.sep, "_")
-        yield Subject(name, _load(model, arguments))
-
-
-def _load(model: str, arguments: argparse.Namespace) -> LandmarkModel | Path:
-    suffix = Path(model).suffix.lower()
-    if suffix in PREDICTIONS:
-        return Path(model)
-    if suffix in OFFICIAL:
-        if arguments.mean_shape is None:
-            raise ValueError(f"{model}: an official checkpoint needs --mean-shape: a layout's name or its meanface.txt")
-        loaded: LandmarkModel = load_official(model, arguments.mean_shape)
-    elif model == BOX or suffix == ".safetensors":
-        loaded = load(default_model() if model == BOX else model)
-    else:
-        raise ValueError(f'MODEL: expected a .safetensors, .pth, .csv or .json file, or "{BOX}", got {model!r}')
-    return loaded.to(torch.device(arguments.device))
+    """The models, loaded, and the files of predictions."""
+    for model, name in zip(arguments.models, model_names(arguments.models), strict=True):
+        if Path(model).suffix.lower() in PREDICTIONS:
+            yield Subject(name, Path(model))
+        else:
+            yield Subject(name, load_model(model, arguments.mean_shape, arguments.device, also=PREDICTIONS))
 
 
 def _setting(subject: Subject, key: str) -> float:
@@ -204,12 +181,8 @@ def _table(evaluations: Sequence[Evaluation], threshold: float) -> str:
             numbers = [row[key] for key in ("nme", "failure_rate", "auc", "point_var")]
             texts = ["-" if number is None else f"{number:.2f}" for number in numbers]
             rows.append([row["model"], row["subset"], str(row["faces"]), str(row["missed"]), *texts])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    # Names to the left, numbers to the right.
-    columns = [f"{'<' if place < 2 else '>'}{width}" for place, width in enumerate(widths)]
-    lines = ["  ".join(map(format, row, columns)) for row in rows]
     first = evaluations[0]
-    return "\n".join([f"{first.data}, errors relative to {first.norm}", *(line.rstrip() for line in lines)])
+    return "\n".join([f"{first.data}, errors relative to {first.norm}", *aligned(rows, names=2)])
 
 
 def _write(evaluations: Sequence[Evaluation], data: FaceData, out: Path, threshold: float) -> None:

@@ -71,6 +71,25 @@ class VideoFrame:
         return f"{os.fspath(self.path)}, frame {self.number}"
 
 
+@dataclass(frozen=True)
+class BlackImage:
+    """A picture blackened: what a network learns of positions alone, without features (section 3.4).
+
+    Attributes:
+        source: the picture.
+    """
+
+    source: ImageSource
+
+    def read(self) -> Image:
+        """Zeros of the picture's size."""
+        return np.zeros_like(self.source.read())
+
+    def __str__(self) -> str:
+        """The picture's name."""
+        return f"{self.source}, blackened"
+
+
 class _Video:
     """An opened video, and where it stands."""
 

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from pipnet_fast.crop import Affine, CropRule, Image, transform, warp
 from pipnet_fast.data.samples import FaceData
 from pipnet_fast.evaluate.evaluation import THRESHOLD, Evaluation
+from pipnet_fast.evaluate.grids import GridAccuracy
+from pipnet_fast.evaluate.prior import Prior
 from pipnet_fast.evaluate.regions import regions
 from pipnet_fast.layouts import Layout, MeanShape
 from pipnet_fast.neighbors import NeighborTable
@@ -118,6 +120,58 @@ def draw_sweep(evaluations: Sequence[Evaluation], values: Sequence[float], name:
     axes.set(xlabel=name, ylabel="NME, %")
     axes.set_title(f"{evaluations[0].data}, {len(evaluations[0])} faces", fontsize=9)
     axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def draw_grids(accuracies: Sequence[GridAccuracy], path: Path) -> None:
+    """How often the right cell wins against the stride of the grid, as Figure 7; one color a model."""
+    figure, axes = _figure(6, 4.2)
+    for accuracy, color in zip(accuracies, _cycle(len(accuracies)), strict=True):
+        strides = [grid.stride for grid in accuracy.grids]
+        for values, style, label in (
+            ([grid.pooled for grid in accuracy.grids], "o-", f"{accuracy.name}, pooled features"),
+            ([grid.merged for grid in accuracy.grids], "x:", f"{accuracy.name}, the finest winner's cell"),
+        ):
+            axes.plot(strides, values, style, color=color, label=label, linewidth=1.5)
+    axes.set_xscale("log", base=2)
+    strides = sorted({grid.stride for accuracy in accuracies for grid in accuracy.grids})
+    axes.set_xticks(strides, strides)
+    axes.set(xlabel="input px per cell", ylabel="landmarks whose cell wins, %")
+    axes.set_title(f"{accuracies[0].data}, {accuracies[0].faces} faces", fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def draw_priors(priors: Sequence[Prior], path: Path, rows: int = 6) -> None:
+    """What models see in pictures without a face, as Figure 9: a column a model, a row a picture.
+
+    Predictions are green; gray, where known, is the mean shape.
+
+    Args:
+        priors: of every model on the same pictures, in the same order.
+        path: where to.
+        rows: of each kind of pictures at most so many.
+    """
+    models, kinds = (list(dict.fromkeys(getattr(prior, name) for prior in priors)) for name in ("model", "pictures"))
+    found = {(prior.model, prior.pictures): prior for prior in priors}
+    pictures = [(kind, number) for kind in kinds for number in range(min(rows, len(found[models[0], kind].crops)))]
+    figure, panels = _figure(2.2 * len(models), 2.2 * len(pictures), len(pictures), len(models))
+    for axes in panels:
+        axes.set(xticks=[], yticks=[])
+    for place, axes in enumerate(panels):
+        (kind, number), model = pictures[place // len(models)], models[place % len(models)]
+        prior = found[model, kind]
+        # Fractions of the crop are the axes' unit, and predictions may leave it.
+        axes.imshow(prior.crops[number], extent=(0, 1, 1, 0))
+        if prior.mean_shape is not None:
+            axes.scatter(*prior.mean_shape.T, s=2, color="silver")
+        axes.scatter(*prior.points_frac[number].T, s=5, color="lime", edgecolors="black", linewidths=0.3)
+        axes.set(xlim=(0, 1), ylim=(1, 0))
+        if place < len(models):
+            axes.set_title(model, fontsize=8)
+        if place % len(models) == 0:
+            axes.set_ylabel(os.path.basename(os.path.normpath(kind)), fontsize=8)
     _save(figure, path)
 
 

@@ -16,6 +16,7 @@ READERS = {
     "celeba": "celeba",
     "cofw": "cofw",
     "cofw68": "cofw68",
+    "images": "images",
     "lapa": "lapa",
     "menpo2d": "menpo2d",
     "table": "table",

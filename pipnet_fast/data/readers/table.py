@@ -65,7 +65,8 @@ def read(
         root: the folder.
         split: name of the file without its suffix.
         bad: takes what is wrong with single faces.
-        layout: name of a known layout, which ``flip`` and ``eyes`` are then taken from.
+        layout: name of a known layout, which ``flip`` and ``eyes`` are then taken from; by default 300W's where nothing
+            is labelled.
         flip: the landmark that each becomes in the mirrored image; by default derived from the mean face of the
             faces labelled in full, of the split "train" if there is one, so that all splits have the same.
         eyes: landmarks at the outer corners of the eyes, whose distance errors are divided by; by default there are
@@ -90,6 +91,8 @@ def read(
     path = _find(root, split)
     rows = read_rows(path, bad)
     count = _num_landmarks(rows)
+    if layout is None and flip is None and count is None and not _has_train(root, split):
+        layout = "300w68"
     meaning = load_layout(layout) if layout is not None else _own_layout(root, split, rows, flip, eyes)
     if count not in (None, meaning.num_landmarks):
         raise DataError(f"{path}: expected {meaning.num_landmarks} landmarks, as {meaning.name} has, got {count}")
@@ -136,6 +139,11 @@ def _num_landmarks(rows: list[Row]) -> int | None:
     return next((len(row.landmarks) for row in rows if row.landmarks is not None), None)
 
 
+def _has_train(root: Path, split: str) -> bool:
+    """Whether there is a split "train" beside this one, whose layout it shares."""
+    return split != "train" and any((root / f"train{suffix}").is_file() for suffix in _SUFFIXES)
+
+
 def _own_layout(
     root: Path, split: str, rows: list[Row], flip: Sequence[int] | None, eyes: tuple[int, int] | None
 ) -> Layout:
@@ -144,7 +152,7 @@ def _own_layout(
     if flip is not None:
         permutation = np.asarray(flip)
     else:
-        if split != "train" and any((root / f"train{suffix}").is_file() for suffix in _SUFFIXES):
+        if _has_train(root, split):
             rows = read_rows(_find(root, "train"), BadSamples(skip=True))
         permutation = mirror_permutation(_mean_shape(rows, name), name)
     layout = Layout(name, permutation, eyes)

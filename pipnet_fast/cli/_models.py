@@ -1,0 +1,56 @@
+"""The models that several commands are given."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pipnet_fast.models import load, load_official
+from pipnet_fast.models._base import LandmarkModel
+from pipnet_fast.weights import default_model
+
+OFFICIAL = (".pth", ".pt")
+# What stands for the model in the box.
+BOX = "box"
+
+
+def model_names(models: Sequence[str]) -> list[str]:
+    """Names that differ: the files' own, or with folders where two would be one.
+
+    Raises:
+        ValueError: a file twice.
+    """
+    stems = [Path(model).stem for model in models]
+    names = []
+    for model, stem in zip(models, stems, strict=True):
+        if models.count(model) > 1:
+            raise ValueError(f"expected every MODEL once, got {model} twice")
+        # A name is part of file names.
+        names.append(stem if stems.count(stem) == 1 else os.path.splitext(model)[0].strip("./").replace(os.sep, "_"))
+    return names
+
+
+def load_model(model: str, mean_shape: str | None, device: str, also: Sequence[str] = ()) -> LandmarkModel:
+    """The model of a file, or the one in the box, on a device.
+
+    Args:
+        model: a .safetensors file, an official checkpoint, or ``BOX``.
+        mean_shape: of an official checkpoint: a layout's name or a text file.
+        device: as torch names it.
+        also: suffixes of what else the command takes, for the message.
+
+    Raises:
+        ValueError: another kind of file, a damaged one, or a checkpoint without its mean shape.
+    """
+    suffix = Path(model).suffix.lower()
+    if suffix in OFFICIAL:
+        if mean_shape is None:
+            raise ValueError(f"{model}: an official checkpoint needs --mean-shape: a layout's name or its meanface.txt")
+        loaded: LandmarkModel = load_official(model, mean_shape)
+    elif model == BOX or suffix == ".safetensors":
+        loaded = load(default_model() if model == BOX else model)
+    else:
+        known = ", ".join((".safetensors", ".pth", *also))
+        raise ValueError(f'MODEL: expected a file that ends in one of {known}, or "{BOX}", got {model!r}')
+    return loaded.to(torch.device(device))
