@@ -22,7 +22,6 @@ from pipnet_fast.data import open_data
 from pipnet_fast.evaluate import evaluate
 from pipnet_fast.pipeline.images import read_rgb
 from pipnet_fast.train import TrainConfig, TrainError, train
-from pipnet_fast.train import checkpoint as checkpoint_module
 from pipnet_fast.train.checkpoint import read_checkpoint
 from pipnet_fast.train.learner import Learner
 from pipnet_fast.train.loop import Run
@@ -63,7 +62,7 @@ def assert_same_run(folder: Path, expected: Path) -> None:
     for name in ("best.safetensors", "final.safetensors"):
         assert_same_model(folder / name, expected / name)
     got, want = (read_checkpoint(f / "last.pt") for f in (folder, expected))
-    assert list(leaves(got["model"])) == list(leaves(want["model"]))
+    assert list(leaves(got["objective"])) == list(leaves(want["objective"]))
     assert list(leaves(got["optimizer"])) == list(leaves(want["optimizer"]))
     assert list(leaves(got["average"])) == list(leaves(want["average"]))
 
@@ -327,7 +326,7 @@ def test_full_disk(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)
 
-    monkeypatch.setattr(checkpoint_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     status = run(faces, tmp_path / "run")
     assert_ends(status, tmp_path / "run", r"No space left on device: '.*last\.pt'", capsys)
     assert not (tmp_path / "run" / "last.pt.tmp").exists()

@@ -11,12 +11,13 @@ import pytest
 
 from pipnet_fast.cli import main
 from pipnet_fast.cli import train as command
+from pipnet_fast.cli._config import config_names, read_config
 from pipnet_fast.data.augment import Augmentation
 from pipnet_fast.data.readers import READERS
 from pipnet_fast.models._assembly import KINDS
 from pipnet_fast.train import TrainConfig, _toml
 from pipnet_fast.train._fields import fields_of
-from pipnet_fast.train.config import GROUPS, STRIDES, ModelConfig, OptimizationConfig
+from pipnet_fast.train.config import STRIDES, ModelConfig, OptimizationConfig
 
 CONFIGS = Path(command.__file__).parents[1] / "train" / "configs"
 
@@ -28,7 +29,7 @@ def parse(*words: str) -> argparse.Namespace:
 
 
 def config_of(*words: str) -> TrainConfig:
-    return command.read_config(parse(*words))
+    return read_config(parse(*words), TrainConfig)
 
 
 def test_defaults_are_the_papers() -> None:
@@ -65,13 +66,14 @@ def test_toml_and_back(tmp_path: Path) -> None:
 
 
 def test_every_field_has_a_flag_of_its_own() -> None:
-    names = [field.name for group in GROUPS.values() for field in fields_of(group)]
+    groups = TrainConfig.groups()
+    names = [field.name for group in groups.values() for field in fields_of(group)]
     assert len(set(names)) == len(names)
     # None is what says that a flag was not given.
     given = {name: value for name, value in vars(parse()).items() if "." in name}
-    assert set(given) == {f"{name}.{field.name}" for name, group in GROUPS.items() for field in fields_of(group)}
+    assert set(given) == {f"{name}.{field.name}" for name, group in groups.items() for field in fields_of(group)}
     assert set(given.values()) == {None}
-    assert all(field.help for group in GROUPS.values() for field in fields_of(group))
+    assert all(field.help for group in groups.values() for field in fields_of(group))
 
 
 def test_flags_go_before_the_file(tmp_path: Path) -> None:
@@ -99,12 +101,12 @@ def test_configurations_in_the_box(path: Path) -> None:
     # The first line is the command that runs it, and changes nothing but where things are.
     program, subcommand, *words = shlex.split(path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
     assert (program, subcommand, words[0]) == ("pipnet-fast", "train", path.stem)
-    assert path.stem in command.config_names()
+    assert path.stem in config_names(TrainConfig)
     assert config_of(*words) == config
 
 
 def test_there_are_configurations_for_the_papers_data_sets() -> None:
-    assert command.config_names() == ["300w", "aflw19", "cofw", "wflw", "ytf68"]
+    assert config_names(TrainConfig) == ["300w", "aflw19", "cofw", "wflw", "ytf68"]
     for name in ("300w", "aflw19", "cofw", "wflw"):
         config = config_of(name)
         assert replace(config.optimization) == OptimizationConfig()

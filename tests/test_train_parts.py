@@ -14,15 +14,16 @@ import torch
 from torch import nn
 
 import pipnet_fast as pf
+from pipnet_fast import _files as files_module
 from pipnet_fast.crop import fit_crop_rule
-from pipnet_fast.data import FaceData, ImageFile, Sample
+from pipnet_fast.data import Batch, FaceData, ImageFile, Sample
 from pipnet_fast.layouts import Layout
 from pipnet_fast.train import OptimizationConfig, TrainConfig
-from pipnet_fast.train import checkpoint as checkpoint_module
 from pipnet_fast.train.checkpoint import read_checkpoint, write_atomically, write_checkpoint
 from pipnet_fast.train.distributed import World, join
 from pipnet_fast.train.learner import Learner
 from pipnet_fast.train.log import Log, Progress, duration
+from pipnet_fast.train.objective import Objective
 from pipnet_fast.train.optimization import Average, create_optimizer, learning_rate, set_moment
 from pipnet_fast.train.setup import create_loader, create_model, model_crop
 
@@ -159,7 +160,7 @@ def test_full_disk_leaves_the_older_checkpoint(room: int, tmp_path: Path, monkey
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         full = lambda *arguments: FullDisk(open(*arguments), room)  # noqa: E731, SIM115
-        patch.setattr(checkpoint_module, "open", full, raising=False)
+        patch.setattr(files_module, "open", full, raising=False)
         with pytest.raises(OSError, match=r"No space left on device: '.*last\.pt'") as caught:
             write_checkpoint(path, {"epoch": 2, "model": torch.randn(10_000)})
     assert caught.value.errno == errno.ENOSPC
@@ -187,7 +188,7 @@ def test_errors_that_are_not_the_disks_stay_what_they_are(tmp_path: Path) -> Non
     [
         pytest.param(b"", "not a readable checkpoint", id="empty"),
         pytest.param(b"no checkpoint", "not a readable checkpoint", id="text"),
-        pytest.param({"epoch": 1}, "expected a checkpoint in format 'pipnet_fast.train/1', got None", id="other"),
+        pytest.param({"epoch": 1}, "expected a checkpoint in format 'pipnet_fast.train/2', got None", id="other"),
         pytest.param([1], "expected a checkpoint in format .* got 'list'", id="list"),
         pytest.param({"evil": Path}, "not a readable checkpoint", id="code"),
     ],
@@ -316,12 +317,13 @@ def test_parts_of_a_partly_labelled_batch_are_as_the_whole(kind: str) -> None:
     for parts in (1, 4):
         config = TrainConfig.from_dict({"model": model, "optimization": {"batch_size": 8, "accumulate": parts}})
         torch.manual_seed(0)
-        learner = Learner(create_model(config.model, nineteen(), pretrained=False), config, CPU)
+        network = create_model(config.model, nineteen(), pretrained=False)
+        learner = Learner(Objective(network, config.optimization), config, CPU)
         # BatchNorm's moments are those of a part.
         learner.model.eval()
         learner.optimizer = torch.optim.SGD(learner.model.parameters(), lr=1.0)
         start = [p.detach().clone() for p in learner.model.parameters()]
-        terms = learner.step(crops, points, 0.0)
+        terms = learner.step(Batch(crops, points, torch.arange(8)), 0.0)
         found.append((terms, [p.detach() - q for p, q in zip(learner.model.parameters(), start, strict=True)]))
     (whole, steps), (parts_terms, parts_steps) = found
     torch.testing.assert_close(parts_terms, whole, rtol=1e-5, atol=1e-7)

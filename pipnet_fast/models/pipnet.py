@@ -166,9 +166,29 @@ class PIPNet(LandmarkModel):
             ValueError: a bad input, or a model that was built without a mean shape.
         """
         self._check_input(x)
+        return self.loss_of_features(
+            self.forward_features(x),
+            points_frac,
+            alpha=alpha,
+            beta=beta,
+            sample_weights=sample_weights,
+            counts=counts,
+        )
+
+    def loss_of_features(
+        self,
+        features: Tensor,
+        points_frac: Tensor,
+        *,
+        alpha: float | None = None,
+        beta: float | None = None,
+        sample_weights: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> HeadLoss:
+        """The head's part of ``loss``: on features (B, C, H, W) of ``forward_features``, or on coarser ones of them."""
         balance = default_balance(self.config.stride)
         return head_loss(
-            self.forward_features(x),
+            features,
             *_map_order(*self._head_layers()),
             points_frac,
             self.table,
@@ -178,9 +198,12 @@ class PIPNet(LandmarkModel):
             counts=counts,
         )
 
-    def label_counts(self, points_frac: Tensor) -> Tensor:
-        """(3,): the landmarks that are labelled, for score and offset, and the pairs of neighbors."""
-        return label_counts(points_frac, self.table)
+    def label_counts(self, points_frac: Tensor, sample_weights: Tensor | None = None) -> Tensor:
+        """(3,): the landmarks that are labelled, for score and offset, and the pairs of neighbors.
+
+        With ``sample_weights`` (B, 3) they are sums of weights, as in ``loss``.
+        """
+        return label_counts(points_frac, self.table, sample_weights)
 
     @property
     def table(self) -> NeighborTable:

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,18 @@ def read_value(text: str) -> Any:
     return values["value"] if set(values) == {"value"} else text
 
 
-def write(tables: dict[str, dict[str, Any]]) -> str:
-    """Tables as text; None is left out, a table in a table follows it under its dotted name."""
+def write(tables: Mapping[str, Any]) -> str:
+    """Tables as text, and lists of tables; None is left out, a table in a table follows it under its dotted name."""
     parts = []
-    for name, table in tables.items():
-        lines = [f"[{name}]"]
-        inner = {f"{name}.{_key(key)}": value for key, value in table.items() if isinstance(value, dict) and value}
-        lines += [f"{_key(k)} = {_value(v)}" for k, v in table.items() if v is not None and not isinstance(v, dict)]
-        parts.append("\n".join(lines) + "\n")
-        if inner:
-            parts.append(write(inner))
+    for name, content in tables.items():
+        several = isinstance(content, list)
+        for table in content if several else [content]:
+            lines = [f"[[{name}]]" if several else f"[{name}]"]
+            inner = {f"{name}.{_key(key)}": value for key, value in table.items() if isinstance(value, dict) and value}
+            lines += [f"{_key(k)} = {_value(v)}" for k, v in table.items() if v is not None and not isinstance(v, dict)]
+            parts.append("\n".join(lines) + "\n")
+            if inner:
+                parts.append(write(inner))
     return "\n".join(parts)
 
 

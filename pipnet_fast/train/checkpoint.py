@@ -1,57 +1,24 @@
 """Checkpoints of a run: they appear whole or not at all, and are read without running code from them."""
 
-import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
+from pipnet_fast._files import write_whole
+
 # The version of the layout of what is written.
-FORMAT = "pipnet_fast.train/1"
+FORMAT = "pipnet_fast.train/2"
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = False) -> None:
-    """Write a file beside its place and move it there; an older one stays until then.
-
-    Args:
-        path: the place.
-        write: writes into the open file.
-        durable: wait until the disk has it before the older one goes, so that not even a power cut loses both.
+    """Write a file of a run by ``write_whole``: one process writes it.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; the message names the file.
     """
-    # One name for all attempts: what a killed process has left is overwritten.
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if durable:
-            _sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        # torch.save reports a failing write as a RuntimeError of its own, raised while the OSError was handled.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if isinstance(cause, OSError):
-            raise OSError(cause.errno, cause.strerror, str(path)) from error
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's entries, where folders can be opened."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    write_whole(path, write, one_writer=True, durable=durable)
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -60,7 +27,17 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: as for ``write_atomically``.
     """
-    write_atomically(path, lambda file: torch.save({"format": FORMAT, **content}, file), durable=True)
+    write_atomically(path, lambda file: _save({"format": FORMAT, **content}, file), durable=True)
+
+
+def _save(content: dict[str, Any], file: IO[bytes]) -> None:
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        # What torch.save makes of a failing write, raised while the OSError was handled.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -7,12 +7,15 @@ The fields are the flags of ``pipnet-fast train`` and the entries of its TOML fi
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipnet_fast.backbones import BACKBONES
 from pipnet_fast.neighbors import Merge
 from pipnet_fast.train import _toml
 from pipnet_fast.train._fields import MAY_CHANGE, check_types, fields_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Precision = Literal["float32", "bfloat16", "float16"]
 # Input pixels per cell, for those kinds that have a choice; the first is the paper's.
@@ -42,10 +45,10 @@ class ModelConfig:
         """Check what can be checked without building the network."""
         check_types("model", self)
         strides = STRIDES.get(self.kind, ())
-        _expect("model.backbone", self.backbone, self.backbone in BACKBONES, f"one of {', '.join(BACKBONES)}")
+        expect("model.backbone", self.backbone, self.backbone in BACKBONES, f"one of {', '.join(BACKBONES)}")
         choice = f"one of {sorted(strides)}" if strides else "none"
-        _expect("model.stride", self.stride, self.stride in (None, *strides), f"{choice} for {self.kind}")
-        _expect("model.num_neighbors", self.num_neighbors, self.num_neighbors >= 0, "0 or more")
+        expect("model.stride", self.stride, self.stride in (None, *strides), f"{choice} for {self.kind}")
+        expect("model.num_neighbors", self.num_neighbors, self.num_neighbors >= 0, "0 or more")
         if self.weights is not None and self.width != 1:
             raise ValueError(
                 f"model.weights: ImageNet weights are of width 1, got width = {self.width}; leave weights out, or set "
@@ -68,6 +71,9 @@ class DataConfig:
     top_shift: Annotated[float, "share of the tight box's height that crop_scale's crops lack at the top"] = 0.0
     augment: Annotated[bool, "augmentation as in the paper"] = True
     augmentation: Annotated[dict[str, Any], "other values of it, as rotation_deg=20"] = field(default_factory=dict)
+    black: Annotated[
+        bool, "black pictures in the place of the images: what positions alone teach, as the paper's section 3.4 has it"
+    ] = False
     skip_bad: Annotated[bool, "leave out faces whose files are missing or damaged, and count them"] = False
     workers: Annotated[int, "processes that read and crop; 0 for none", MAY_CHANGE] = 2
     cache_mb: Annotated[int, "MiB for decoded faces that are kept over the epochs; 0: none", MAY_CHANGE] = 0
@@ -76,7 +82,7 @@ class DataConfig:
         """Check the ranges."""
         check_types("data", self)
         for name in ("workers", "cache_mb"):
-            _expect(f"data.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
+            expect(f"data.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
         if self.top_shift and self.crop_scale is None:
             raise ValueError("data.top_shift: shifts the crops of crop_scale; set crop_scale too")
         if self.augmentation and not self.augment:
@@ -112,15 +118,15 @@ class OptimizationConfig:
         """Check the ranges."""
         check_types("optimization", self)
         for name in ("epochs", "batch_size", "accumulate"):
-            _expect(f"optimization.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
+            expect(f"optimization.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
         for name in ("alpha", "beta", "weight_decay", "clip_norm"):
             value = getattr(self, name)
-            _expect(f"optimization.{name}", value, value is None or 0 <= value < float("inf"), "a number >= 0")
-        _expect("optimization.learning_rate", self.learning_rate, 0 < self.learning_rate < 10, "a number > 0 and < 10")
-        _expect("optimization.ema", self.ema, 0 <= self.ema < 1, "0 <= ema < 1")
-        _expect("optimization.decay_factor", self.decay_factor, 0 < self.decay_factor <= 1, "0 < decay_factor <= 1")
+            expect(f"optimization.{name}", value, value is None or 0 <= value < float("inf"), "a number >= 0")
+        expect("optimization.learning_rate", self.learning_rate, 0 < self.learning_rate < 10, "a number > 0 and < 10")
+        expect("optimization.ema", self.ema, 0 <= self.ema < 1, "0 <= ema < 1")
+        expect("optimization.decay_factor", self.decay_factor, 0 < self.decay_factor <= 1, "0 < decay_factor <= 1")
         warmup = self.warmup_epochs
-        _expect(
+        expect(
             "optimization.warmup_epochs",
             warmup,
             0 <= warmup < self.epochs,
@@ -157,9 +163,9 @@ class SystemConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_types("system", self)
-        _expect("system.seed", self.seed, 0 <= self.seed < 2**32, "0 <= seed < 2^32")
-        _expect("system.threads", self.threads, self.threads >= 0, "0 or more")
-        _expect("system.eval_every", self.eval_every, self.eval_every >= 1, "1 or more")
+        expect("system.seed", self.seed, 0 <= self.seed < 2**32, "0 <= seed < 2^32")
+        expect("system.threads", self.threads, self.threads >= 0, "0 or more")
+        expect("system.eval_every", self.eval_every, self.eval_every >= 1, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -178,28 +184,21 @@ class TrainConfig:
             raise ValueError(f"optimization.alpha, beta: weigh PIPNet's terms; leave them out for {self.model.kind}")
 
     @classmethod
-    def from_dict(cls, tables: Mapping[str, Any]) -> "TrainConfig":
+    def groups(cls) -> dict[str, Any]:
+        """The class of each group by its name."""
+        return {f.name: f.default_factory for f in fields(cls)}
+
+    @classmethod
+    def from_dict(cls, tables: Mapping[str, Any]) -> "Self":
         """From tables of groups, as a TOML file has them; what is left out has its default.
 
         Raises:
             ValueError: an unknown table or entry, or a bad value.
         """
-        unknown = set(tables) - set(GROUPS)
-        if unknown:
-            raise ValueError(f"[{sorted(unknown)[0]}]: expected the tables {', '.join(GROUPS)}")
-        groups = {}
-        for name, group in GROUPS.items():
-            values, known = tables.get(name, {}), [f.name for f in fields_of(group)]
-            if not isinstance(values, Mapping):
-                raise ValueError(f"{name}: expected a table, got {values!r}")
-            wrong = sorted(set(values) - set(known))
-            if wrong:
-                raise ValueError(f"{name}.{wrong[0]}: unknown; [{name}] has {', '.join(known)}")
-            groups[name] = group(**values)
-        return cls(**groups)
+        return cls(**read_groups(cls.groups(), tables))
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> "TrainConfig":
+    def from_toml(cls, path: str | Path) -> "Self":
         """Read a file.
 
         Raises:
@@ -220,20 +219,52 @@ class TrainConfig:
         """The text of a file that ``from_toml`` reads."""
         return _toml.write(self.to_dict())
 
-    def differences(self, other: "TrainConfig") -> list[str]:
+    def differences(self, other: "Self") -> list[str]:
         """Fields in which the other run would give another result: ``"optimization.epochs: 60, not 30"``."""
         return [
-            f"{name}.{f.name}: {getattr(theirs, f.name)!r}, not {getattr(ours, f.name)!r}"
-            for name, group in GROUPS.items()
-            for ours, theirs in [(getattr(self, name), getattr(other, name))]
-            for f in fields_of(group)
-            if not f.may_change and getattr(ours, f.name) != getattr(theirs, f.name)
+            difference
+            for name, group in self.groups().items()
+            for difference in group_differences(name, group, getattr(self, name), getattr(other, name))
         ]
 
 
-GROUPS: dict[str, Any] = {f.name: f.default_factory for f in fields(TrainConfig)}
+def read_groups(groups: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Groups from tables of their names.
+
+    Raises:
+        ValueError: an unknown table, or as for ``read_group``.
+    """
+    unknown = set(tables) - set(groups)
+    if unknown:
+        raise ValueError(f"[{sorted(unknown)[0]}]: expected the tables {', '.join(groups)}")
+    return {name: read_group(name, group, tables.get(name, {})) for name, group in groups.items()}
 
 
-def _expect(name: str, value: Any, holds: bool, expected: str) -> None:
+def read_group(name: str, group: Any, values: Any) -> Any:
+    """A group from the entries of its table.
+
+    Raises:
+        ValueError: no table, an unknown entry, or a bad value.
+    """
+    known = [f.name for f in fields_of(group)]
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: expected a table, got {values!r}")
+    wrong = sorted(set(values) - set(known))
+    if wrong:
+        raise ValueError(f"{name}.{wrong[0]}: unknown; [{name}] has {', '.join(known)}")
+    return group(**values)
+
+
+def group_differences(name: str, group: Any, ours: Any, theirs: Any) -> list[str]:
+    """See ``TrainConfig.differences``."""
+    return [
+        f"{name}.{f.name}: {getattr(theirs, f.name)!r}, not {getattr(ours, f.name)!r}"
+        for f in fields_of(group)
+        if not f.may_change and getattr(ours, f.name) != getattr(theirs, f.name)
+    ]
+
+
+def expect(name: str, value: Any, holds: bool, expected: str) -> None:
+    """Raise a ValueError about an entry unless its condition holds."""
     if not holds:
         raise ValueError(f"{name}: expected {expected}, got {value!r}")

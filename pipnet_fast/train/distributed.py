@@ -1,4 +1,4 @@
-"""Many processes as one: torchrun's group, one loss module for all kinds, BatchNorm over the global batch."""
+"""Many processes as one: torchrun's group, averaged gradients, BatchNorm over the global batch."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipnet_fast.models import LandmarkModel
+from pipnet_fast.train.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -85,31 +85,17 @@ def _device(name: str, local_rank: int | None) -> torch.device:
     return device
 
 
-class LossModule(nn.Module):
-    """A model whose forward is its loss, as the hooks of DistributedDataParallel need it."""
-
-    def __init__(self, model: LandmarkModel, options: dict[str, Any]) -> None:
-        """``options``: further arguments of ``model.loss``."""
-        super().__init__()
-        self.model = model
-        self.options = options
-
-    def forward(self, x: Tensor, points_frac: Tensor, counts: Tensor | None) -> tuple[Tensor, ...]:
-        """The terms of the loss; the first is the total."""
-        return self.model.loss(x, points_frac, counts=counts, **self.options)
-
-
-def parallel(module: LossModule, world: World) -> tuple[nn.Module, Any]:
-    """The module with gradients averaged over the processes, and what keeps a backward pass from averaging.
+def parallel(objective: Objective, world: World) -> tuple[nn.Module, Any]:
+    """The objective with gradients averaged over the processes, and what keeps a backward pass from averaging.
 
     BatchNorm takes its moments over the batches of all processes, and the learner the loss' means over the labels of
     all. So the result is that of one process up to rounding.
     """
     if world.size == 1:
-        return module, nullcontext
-    synchronize_batchnorm(module.model, world.device)
+        return objective, nullcontext
+    synchronize_batchnorm(objective.model, world.device)
     devices = [world.device] if world.device.type == "cuda" else None
-    wrapped = DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+    wrapped = DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
 
     def unsynchronized() -> AbstractContextManager[None]:
         context: AbstractContextManager[None] = wrapped.no_sync()

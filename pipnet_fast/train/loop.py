@@ -3,21 +3,23 @@
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pipnet_fast.models import save
+from pipnet_fast.models import LandmarkModel, save
 from pipnet_fast.train import validation
 from pipnet_fast.train.checkpoint import read_checkpoint, write_atomically, write_checkpoint
 from pipnet_fast.train.config import SystemConfig, TrainConfig
 from pipnet_fast.train.distributed import World, join
 from pipnet_fast.train.learner import Learner
 from pipnet_fast.train.log import Log, Progress, Row, require_matplotlib
+from pipnet_fast.train.objective import Objective
 from pipnet_fast.train.optimization import learning_rate
 from pipnet_fast.train.setup import Faces, create_loader, create_model, load_faces
 
@@ -43,6 +45,24 @@ class TrainResult(NamedTuple):
     """The rows of log.csv."""
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """In what kinds of training differ."""
+
+    create_model: Callable[[bool], LandmarkModel]
+    """The network to begin with; given whether its weights count, as they do not where a checkpoint has others."""
+    create_objective: Callable[[LandmarkModel], Objective]
+    """What is learned of the faces."""
+
+
+def supervised(config: TrainConfig, faces: Faces) -> Recipe:
+    """A new network, by its loss on labelled faces."""
+    return Recipe(
+        lambda begins: create_model(config.model, faces.train, pretrained=begins),
+        lambda model: Objective(model, config.optimization),
+    )
+
+
 def train(config: TrainConfig, *, resume: bool = False) -> TrainResult:
     """Train a model; under torchrun, in every process.
 
@@ -63,18 +83,15 @@ def train(config: TrainConfig, *, resume: bool = False) -> TrainResult:
     if not config.system.out:
         raise ValueError("system.out: expected a folder for what is written, got none; set it")
     require_matplotlib()
-    with join(config.system.device) as world, _settings(config.system, world):
-        run = Run(config, load_faces(config.data), world, resume)
-        with run.naming_the_last_checkpoint():
-            while run.epoch < config.optimization.epochs:
-                run.train_epoch()
-            return run.finish()
+    with join(config.system.device) as world, settings(config.system, world):
+        faces = load_faces(config.data)
+        return Run(config, faces, world, resume, supervised(config, faces)).to_the_end()
 
 
 class Run:
     """A run in progress: what it learns from, what learns, and how far it is."""
 
-    def __init__(self, config: TrainConfig, faces: Faces, world: World, resume: bool) -> None:
+    def __init__(self, config: TrainConfig, faces: Faces, world: World, resume: bool, recipe: Recipe) -> None:
         """Set up, and restore what the folder's checkpoint has if the run is to be resumed."""
         self.config, self.faces, self.world = config, faces, world
         self.folder = Path(config.system.out)
@@ -83,8 +100,8 @@ class Run:
         checkpoint = self._find_checkpoint(resume)
         torch.manual_seed(config.system.seed)
         with world.main_first():
-            model = create_model(config.model, faces.train, pretrained=checkpoint is None)
-        self.learner = Learner(model, config, world)
+            model = recipe.create_model(checkpoint is None)
+        self.learner = Learner(recipe.create_objective(model), config, world)
         self.loader = create_loader(config, faces.train, world)
         if checkpoint is not None:
             self.epoch, self.history = checkpoint["epoch"], checkpoint["history"]
@@ -94,6 +111,17 @@ class Run:
             write_atomically(self.folder / "config.toml", lambda file: file.write(config.to_toml().encode()))
         self.log = Log(self.folder)
         self.progress = Progress(config.optimization.epochs, self.epoch, silent=not world.is_main)
+
+    def to_the_end(self) -> TrainResult:
+        """Train what is left to train.
+
+        Raises:
+            TrainError: what ended the run; names the last good checkpoint.
+        """
+        with self._naming_the_last_checkpoint():
+            while self.epoch < self.config.optimization.epochs:
+                self.train_epoch()
+            return self._finish()
 
     def train_epoch(self) -> None:
         """One pass over the data, validation, checkpoint."""
@@ -120,7 +148,7 @@ class Run:
             self.progress.line(row)
         self.world.barrier()
 
-    def finish(self) -> TrainResult:
+    def _finish(self) -> TrainResult:
         """Write what a run ends with."""
         final = self.folder / FINAL
         if self.world.is_main:
@@ -130,7 +158,7 @@ class Run:
         return TrainResult(self.folder, final, best, self.history)
 
     @contextmanager
-    def naming_the_last_checkpoint(self) -> Iterator[None]:
+    def _naming_the_last_checkpoint(self) -> Iterator[None]:
         """Let whatever ends the run say from where it can go on."""
         try:
             yield
@@ -152,7 +180,7 @@ class Run:
         self.learner.model.train()
         with self.progress.bar(self.epoch + 1, steps * size) as bar:
             for step, batch in enumerate(self.loader, start=1):
-                terms = self.learner.step(batch.crops, batch.points_frac, self.epoch + (step - 1) / steps)
+                terms = self.learner.step(batch, self.epoch + (step - 1) / steps)
                 sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
                 if step % looks == 0 or step == steps:
                     mean = float(sums["loss"]) / step
@@ -213,7 +241,7 @@ class Run:
 
 
 @contextmanager
-def _settings(config: SystemConfig, world: World) -> Iterator[None]:
+def settings(config: SystemConfig, world: World) -> Iterator[None]:
     """Threads, determinism and the random state are the process'; they are as before afterwards."""
     # Its attribute is made at run time, where mypy does not see it.
     memory: Any = torch.utils.deterministic

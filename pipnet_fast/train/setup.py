@@ -9,6 +9,7 @@ from pipnet_fast.crop import CropRule, fit_crop_rule
 from pipnet_fast.data import FaceData, open_data
 from pipnet_fast.data.augment import Augmentation
 from pipnet_fast.data.loader import CropLoader
+from pipnet_fast.evaluate.prior import blackened
 from pipnet_fast.models import LandmarkModel
 from pipnet_fast.models._assembly import KINDS
 from pipnet_fast.train.config import DataConfig, ModelConfig, TrainConfig
@@ -39,7 +40,7 @@ def _load(config: DataConfig, split: str) -> FaceData:
     data = replace(data, samples=[sample for sample in data.samples if sample.landmarks is not None])
     if config.crop_scale is not None:
         data = data.with_tight_boxes(CropRule(config.crop_scale, config.top_shift))
-    return data
+    return blackened(data) if config.black else data
 
 
 def model_crop(data: FaceData) -> CropRule:
