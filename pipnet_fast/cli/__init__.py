@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import pipnet_fast
-from pipnet_fast.cli import data, demo, detect, eval, grids, info, neighbors, prior, train
+from pipnet_fast.cli import data, demo, detect, eval, grids, info, neighbors, prior, selftrain, train
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = OneLineParser(prog="pipnet-fast", description="Facial landmarks by PIPNet.")
     parser.add_argument("--version", action="version", version=f"pipnet_fast {pipnet_fast.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (detect, demo, data, train, eval, grids, prior, neighbors, info):
+    for module in (detect, demo, data, train, selftrain, eval, grids, prior, neighbors, info):
         module.add_command(commands)
     arguments = parser.parse_args(argv)
     try:

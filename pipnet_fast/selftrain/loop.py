@@ -1,0 +1,242 @@
+"""Rounds of self-training: train, label what has no labels, train on both; whatever is done already is kept."""
+
+import csv
+import io
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipnet_fast.crop import CropRule
+from pipnet_fast.data import FaceData
+from pipnet_fast.data._optional import import_optional
+from pipnet_fast.data.mean_face import warn_of_disagreement
+from pipnet_fast.models import LandmarkModel, PIPNet, load, save
+from pipnet_fast.selftrain.config import SelfTrainConfig, UnlabelledConfig
+from pipnet_fast.selftrain.detect import read_boxes, write_boxes
+from pipnet_fast.selftrain.faces import as_crops, has_boxes, joined, open_unlabelled
+from pipnet_fast.selftrain.labels import label_statistics, read_labels, write_labels
+from pipnet_fast.selftrain.objectives import DomainLoss, TaskLoss
+from pipnet_fast.selftrain.tasks import Task
+from pipnet_fast.train.checkpoint import write_atomically
+from pipnet_fast.train.config import TrainConfig
+from pipnet_fast.train.distributed import World, join
+from pipnet_fast.train.log import require_matplotlib
+from pipnet_fast.train.loop import FINAL, Recipe, Run, settings, supervised
+from pipnet_fast.train.objective import Objective
+from pipnet_fast.train.setup import Faces, create_model, load_faces, model_crop
+
+CONFIG, TABLE = "config.toml", "rounds.csv"
+
+# One round: its number and task, the faces it learned from, and the last epoch of its training.
+Row = dict[str, Any]
+
+
+class SelfTrainResult(NamedTuple):
+    """What a run of self-training has written."""
+
+    folder: Path
+    """With config.toml, rounds.csv and a training run for every round."""
+    final: Path
+    """The model after the last round, for ``pf.load``."""
+    rounds: list[Row]
+    """The rows of rounds.csv."""
+
+
+def selftrain(config: SelfTrainConfig, *, resume: bool = False) -> SelfTrainResult:
+    """Train on labelled and unlabelled faces (section 3.3); under torchrun, in every process.
+
+    The supervised round trains on the labels. Each further round labels the unlabelled faces by the last round's
+    model, and trains a network on both, on the unlabelled ones by the task of the round.
+
+    What a run has written is kept, epoch by epoch of training and file by file of pseudo-labels: a run that was ended,
+    by whatever, and resumed ends as if it had never stopped.
+
+    Args:
+        config: what to train, on what, and where to write.
+        resume: go on with the run in the folder, or begin if there is none yet.
+
+    Raises:
+        ValueError: a configuration that does not fit the data or the machine, or is another than that of the run to
+            resume; a folder that has a run in it already.
+        DataError: labels that are missing or damaged, or an unlabelled set without a face.
+        TrainError: what ended the training of a round; names its last good checkpoint.
+        ImportError: pyarrow or matplotlib is missing.
+    """
+    if not config.system.out:
+        raise ValueError("system.out: expected a folder for what is written, got none; set it")
+    require_matplotlib()
+    if config.selftrain.sequence():
+        import_optional("pyarrow", "selftrain: tables of pseudo-labels", "selftrain")
+    with join(config.system.device) as world, settings(config.system, world):
+        return SelfTraining(config, world, resume).to_the_end()
+
+
+class SelfTraining:
+    """A run in progress; how far it is, the folder tells."""
+
+    def __init__(self, config: SelfTrainConfig, world: World, resume: bool) -> None:
+        """Hold the folder's configuration against this one, and read the labels."""
+        self.config, self.world = config, world
+        self.folder = Path(config.system.out)
+        self._check_folder(resume)
+        self.faces = load_faces(config.data)
+        # All have looked before one writes.
+        world.barrier()
+        if world.is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / CONFIG, lambda file: file.write(config.to_toml().encode()))
+
+    def to_the_end(self) -> SelfTrainResult:
+        """Do the rounds that are left, all of them if none is there."""
+        labelled, tasks = len(self.faces.train), self.config.selftrain.sequence()
+        model = self._supervised()
+        rows = [self._row(0, "supervised", labelled=labelled)]
+        pictures = [self._pictures(*numbered) for numbered in enumerate(self.config.unlabelled)] if tasks else []
+        for number, task in enumerate(tasks, start=1):
+            others = self._labels(number, model, pictures) if task.labels else pictures
+            if number == 1:
+                self._warn(others)
+            model = self._train(number, task, model, others)
+            row = self._row(
+                number, task.name, labelled=labelled, unlabelled=sum(map(len, pictures)), kept=sum(map(len, others))
+            )
+            rows.append(row)
+            if self.world.is_main:
+                write_table(self.folder / TABLE, rows)
+        if self.world.is_main:
+            save(model, self.folder / FINAL)
+        return SelfTrainResult(self.folder, self.folder / FINAL, rows)
+
+    def _supervised(self) -> LandmarkModel:
+        """The model of round 0, given or trained."""
+        given = self.config.selftrain.supervised
+        if given is None:
+            config = self.config.round_config(0, str(self._round_folder(0, "supervised")))
+            return self._trained(config, self.faces, supervised(config, self.faces))
+        model = load(given)
+        wanted = create_model(self.config.model, self.faces.train, pretrained=False)
+        if model.config != wanted.config:
+            raise ValueError(f"selftrain.supervised: {given}: expected a model of {wanted.config}, got {model.config}")
+        return model.to(self.world.device)
+
+    def _pictures(self, number: int, config: UnlabelledConfig) -> FaceData:
+        """A set without labels; its faces are found by a detector if need be."""
+        train = self.faces.train
+        data = open_unlabelled(config, train.layout, skip_bad=True)
+        if has_boxes(data):
+            return data
+        folder = self.folder / f"boxes-{number}"
+        write_boxes(data, config.detector, folder, skip_bad=True, world=self.world)
+        rule = model_crop(train) if config.crop_scale is None else CropRule(config.crop_scale, config.top_shift)
+        return as_crops(replace(read_boxes(data, folder), crop=rule))
+
+    def _labels(self, number: int, model: LandmarkModel, pictures: Sequence[FaceData]) -> list[FaceData]:
+        """The sets with a model's landmarks, those that its filters keep."""
+        options, found = self.config.selftrain, []
+        for position, data in enumerate(pictures):
+            folder = self._labels_folder(number) / str(position)
+            write_labels(
+                model,
+                data,
+                folder,
+                disagreement=options.max_disagreement is not None,
+                batch_size=options.label_batch,
+                shard_size=options.shard_faces,
+                workers=self.config.data.workers,
+                skip_bad=True,
+                world=self.world,
+            )
+            kept = read_labels(data, folder, min_score=options.min_score, max_disagreement=options.max_disagreement)
+            found.append(kept)
+        if not any(map(len, found)):
+            raise ValueError(
+                f"selftrain.min_score, max_disagreement: none of {sum(map(len, pictures))} faces is kept; see the "
+                f"scores in {self._labels_folder(number)}, and relax them"
+            )
+        return found
+
+    def _train(self, number: int, task: Task, previous: LandmarkModel, others: Sequence[FaceData]) -> LandmarkModel:
+        """The model of a round."""
+        config, options = (
+            self.config.round_config(number, str(self._round_folder(number, task.name))),
+            self.config.selftrain,
+        )
+        labelled = self.faces.train
+
+        def create(begins: bool) -> LandmarkModel:
+            model = create_model(config.model, labelled, pretrained=begins and options.restart)
+            if begins and not options.restart:
+                model.load_state_dict(previous.state_dict())
+            return model
+
+        def objective(model: LandmarkModel) -> Objective:
+            assert isinstance(model, PIPNet)
+            if task.labels:
+                return TaskLoss(model, config.optimization, len(labelled), task, options.score_mean)
+            return DomainLoss(model, config.optimization, len(labelled), options.domain_weight)
+
+        faces = Faces(joined(labelled, others), self.faces.val)
+        return self._trained(config, faces, Recipe(create, objective))
+
+    def _trained(self, config: TrainConfig, faces: Faces, recipe: Recipe) -> LandmarkModel:
+        """The model of a training run that is whole already, or made so now."""
+        final = Path(config.system.out, FINAL)
+        if not final.is_file():
+            Run(config, faces, self.world, True, recipe).to_the_end()
+            self.world.barrier()
+        return load(final).to(self.world.device)
+
+    def _warn(self, others: Sequence[FaceData]) -> None:
+        """Tell of sets that are cropped in another way than the labelled one, by what the first model finds in them."""
+        if self.world.is_main:
+            for message in warn_of_disagreement([as_crops(self.faces.train), *others]):
+                print(f"warning: {message}", file=sys.stderr)
+
+    def _row(self, number: int, task: str, **faces: int) -> Row:
+        """What there is to tell of a round that has ended."""
+        row = {"round": number, "task": task, **faces}
+        if (labels := self._labels_folder(number)).is_dir():
+            statistics = [label_statistics(folder) for folder in sorted(labels.iterdir())]
+            counts = [s.faces - s.unreadable for s in statistics]
+            means = [s.mean_score * count for s, count in zip(statistics, counts, strict=True) if count]
+            row["mean_score"] = sum(means) / sum(counts) if means else math.nan
+        log = self._round_folder(number, task) / "log.csv"
+        if log.is_file():
+            with open(log, newline="", encoding="utf-8") as file:
+                *_, last = csv.DictReader(file)
+            row |= {name: float(last[name]) for name in ("loss", "val_nme") if last.get(name)}
+        return row
+
+    def _round_folder(self, number: int, task: str) -> Path:
+        return self.folder / f"{number}-{task}"
+
+    def _labels_folder(self, number: int) -> Path:
+        return self.folder / f"{number}-labels"
+
+    def _check_folder(self, resume: bool) -> None:
+        """See that the folder has this run or none.
+
+        Raises:
+            ValueError: one that is not asked for, or another.
+        """
+        path = self.folder / CONFIG
+        if not path.is_file():
+            return
+        if not resume:
+            raise ValueError(
+                f"system.out: {self.folder} holds a run already; resume it (--resume), or take another folder"
+            )
+        if differing := SelfTrainConfig.from_toml(path).differences(self.config):
+            raise ValueError(f"resume: {path} is of another run: {'; '.join(differing)}")
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as CSV, which appears whole."""
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
+    table.writeheader()
+    table.writerows(rows)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))

@@ -1,0 +1,224 @@
+"""Tables in many Parquet files, each of which appears whole or not at all.
+
+A run that was killed goes on from the files that are there, and processes that share the folder share the work.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipnet_fast.data._optional import import_optional
+from pipnet_fast.data.errors import DataError
+from pipnet_fast.data.samples import FaceData
+from pipnet_fast.train.checkpoint import write_atomically
+from pipnet_fast.train.distributed import World
+
+# A process that works by itself.
+ALONE = World(0, 1, torch.device("cpu"))
+
+# Where Parquet's own metadata have the identity of a table.
+_KEY = b"pipnet_fast"
+
+
+def arrow(module: str = "pyarrow") -> Any:
+    """The module pyarrow, or one of its own.
+
+    Raises:
+        ImportError: it is missing; says how to get it.
+    """
+    return import_optional(module, "a table of pseudo-labels or boxes", "selftrain")
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A table with a row for each of n inputs, in files of ``shard_size`` rows.
+
+    Attributes:
+        folder: where the files are.
+        identity: what the rows follow from, in plain values: among them "format", n as "inputs", and "shard_size". It
+            is in every file, and a folder has files of one identity only.
+        schema: pyarrow's, of the columns, of which "index" numbers the inputs.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    schema: Any
+
+    def __len__(self) -> int:
+        """How many files the table has when it is whole."""
+        return len(range(0, self.identity["inputs"], self.identity["shard_size"]))
+
+    def path(self, shard: int) -> Path:
+        """A file of the table."""
+        return _path(self.folder, shard)
+
+    def rows(self, shard: int) -> range:
+        """The inputs of a file."""
+        size = self.identity["shard_size"]
+        return range(shard * size, min((shard + 1) * size, self.identity["inputs"]))
+
+    def write(
+        self, make: Callable[[range], Any], *, world: World = ALONE, accept: Callable[[Any], bool] = lambda table: True
+    ) -> None:
+        """Make the files that are not there, or damaged, and wait until all processes have made theirs.
+
+        Args:
+            make: the table of some inputs, one row each.
+            world: whose processes share the files out; all of them must call this.
+            accept: whether a file that is there already need not be made anew.
+
+        Raises:
+            ValueError: the folder has files of another table.
+            OSError: the disk is full, or the folder cannot be written.
+            RuntimeError: a file of another process is missing at the end: the folder is not shared.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_identity()
+        for shard in range(world.rank, len(self), world.size):
+            if not self._is_done(shard, accept):
+                self._write(shard, make(self.rows(shard)))
+        world.barrier()
+        if world.is_main:
+            missing = [shard for shard in range(len(self)) if not self.path(shard).is_file()]
+            if missing:
+                raise RuntimeError(
+                    f"{self.path(missing[0])}: another process has written it, but it is not here; let all machines "
+                    "share the folder"
+                )
+
+    def require(self, operation: str, expected: Mapping[str, Any]) -> None:
+        """Raise a ValueError of ``operation`` unless the identity has these values."""
+        found = {name: self.identity.get(name) for name in expected}
+        if found != expected:
+            raise ValueError(
+                f"{operation}: {self.folder}: expected the table of {expected['data']}; {_differences(found, expected)}"
+            )
+
+    def tables(self) -> Iterator[Any]:
+        """The table, file by file.
+
+        Raises:
+            DataError: a file that is missing, damaged or of another table.
+        """
+        for shard in range(len(self)):
+            path = self.path(shard)
+            table = _read(path)
+            if _identity(table.schema) != self.identity or not self._is_whole(table, shard):
+                raise DataError(f"{path}: expected a part of the table in {self.folder}, got another table's")
+            yield table
+
+    def _check_identity(self) -> None:
+        """Raise unless every file that is there, and not damaged, is of this table."""
+        for path in sorted(self.folder.glob("part-*.parquet")):
+            try:
+                found = _read_identity(path)
+            except DataError:
+                continue
+            if found != self.identity:
+                raise ValueError(
+                    f"{path} is of another table: {_differences(found, self.identity)}; take another folder, or empty "
+                    "this one"
+                )
+
+    def _is_done(self, shard: int, accept: Callable[[Any], bool]) -> bool:
+        try:
+            table = _read(self.path(shard))
+        except DataError:
+            return False
+        return self._is_whole(table, shard) and accept(table)
+
+    def _is_whole(self, table: Any, shard: int) -> bool:
+        return bool(table.schema.equals(self.schema)) and np.array_equal(table["index"], self.rows(shard))
+
+    def _write(self, shard: int, table: Any) -> None:
+        table = table.replace_schema_metadata({_KEY: json.dumps(dict(self.identity))})
+        # Numbers hardly repeat, so compression gains nothing. Without checksums damaged ones might read as others.
+        options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+        parquet = arrow("pyarrow.parquet")
+        write_atomically(self.path(shard), lambda file: parquet.write_table(table, file, **options), durable=True)
+
+
+def identity_of(data: FaceData) -> dict[str, Any]:
+    """What tells the faces of a data set from others: its name, how many, and a digest of their files' names and boxes.
+
+    Folders do not count: a data set may be moved.
+    """
+    digest = hashlib.sha256()
+    for sample in data.samples:
+        digest.update(text(os.path.basename(str(sample.image))).encode() + b"\0")
+        digest.update(np.asarray(sample.box, dtype=np.float64).tobytes())
+    return {"data": data.name, "inputs": len(data), "faces": digest.hexdigest()}
+
+
+def read_identity(folder: Path, expected_format: str, *numbers: str) -> dict[str, Any]:
+    """The identity of the table in a folder, whose values ``numbers`` are integers >= 1.
+
+    Raises:
+        DataError: the first file is missing, damaged, or of another format.
+    """
+    path = _path(folder, 0)
+    identity = _read_identity(path)
+    if identity.get("format") != expected_format:
+        raise DataError(f"{path}: expected a table in format {expected_format!r}, got {identity.get('format')!r:.100}")
+    for name in ("inputs", "shard_size", *numbers):
+        if not isinstance(identity.get(name), int) or identity[name] < 1:
+            raise DataError(f"{path}: {name}: expected an integer >= 1, got {identity.get(name)!r:.100}")
+    return identity
+
+
+def text(value: str) -> str:
+    """As UTF-8 can have it; names of files may hold any byte."""
+    return value.encode(errors="backslashreplace").decode()
+
+
+def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The values that are not as expected, by name."""
+    names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+    return "; ".join(f"{name}: {found.get(name)!r:.100}, not {expected.get(name)!r:.100}" for name in names)
+
+
+def _path(folder: Path, shard: int) -> Path:
+    return folder / f"part-{shard:05d}.parquet"
+
+
+def _read(path: Path) -> Any:
+    with _opened(path) as file:
+        return file.read()
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        return _identity(file.schema_arrow)
+
+
+def _identity(schema: Any) -> dict[str, Any]:
+    """Empty where there is none."""
+    try:
+        identity = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return identity if isinstance(identity, dict) else {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A Parquet file; what goes wrong with it is a DataError, unless it may not be read."""
+    parquet = arrow("pyarrow.parquet")
+    try:
+        with open(path, "rb") as file:
+            yield parquet.ParquetFile(file, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except PermissionError:
+        raise
+    except Exception as error:  # damaged files raise half a dozen types
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(f"{path}: not a readable Parquet file: {reason}") from None
