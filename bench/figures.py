@@ -1,4 +1,4 @@
-"""Two pictures of committed records: ``python -m bench.figures bench/results/amd-epyc.json --out bench/results``.
+"""Two pictures of committed records: ``python -m bench.figures bench/results/MACHINE.json --out bench/results``.
 
 ``speed-accuracy.png`` is the paper's Figure 1 with speeds of this machine; ``latency-floor.png`` holds the fused head
 against the dense ones and against what the machine could do at best.

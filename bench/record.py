@@ -101,7 +101,8 @@ def _affinity() -> Sequence[int]:
 def write(records: Sequence[Record], path: Path) -> Path:
     """Write records as JSON; in a folder to a file named after the device, where they replace those of the same."""
     if path.is_dir():
-        name = "".join(c if c.isalnum() else "-" for c in records[0].device.split(",")[0].lower())
+        # Without the number of cores: CPUs of one name differ in what they can do.
+        name = "".join(c if c.isalnum() else "-" for c in " ".join(records[0].device.split(",")[:2]).lower())
         path = path / f"{'-'.join(filter(None, name.split('-')))}.json"
         measured = {_what(r) for r in records}
         others = [r for r in read(path) if _what(r) not in measured] if path.exists() else []

@@ -1,11 +1,12 @@
-"""Tables of committed records: ``python -m bench.report bench/results/amd-epyc.json --into README.md bench/README.md``.
+"""Tables of committed records: ``python -m bench.report bench/results/*.json --into README.md bench/README.md``.
 
-A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+A page holds a table between ``<!-- table: NAME of FILE -->`` and ``<!-- end of table -->``; FILE is that of a machine,
+without its suffix, or left out where the records of all files are meant.
 """
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import tables
@@ -24,13 +25,14 @@ TABLES: dict[str, Table] = {
     "layers": tables.layers,
     "layers-each": tables.layers_each,
     "memory": tables.memory,
+    "accuracy": tables.accuracy,
     "agreement": tables.agreement,
     "fps": tables.fps,
     "params": tables.params,
     "train": tables.train,
     "feeding": tables.feeding,
 }
-PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table: ([\w-]+)(?: of ([\w-]+))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def render(name: str, records: Sequence[Record]) -> str:
@@ -39,12 +41,14 @@ def render(name: str, records: Sequence[Record]) -> str:
     return "\n".join(TABLES[name](list(records))) if measured else ""
 
 
-def fill(page: str, records: Sequence[Record]) -> str:
-    """A page with every table that the records give put in its place."""
+def fill(page: str, files: Mapping[str, Sequence[Record]]) -> str:
+    """A page with every table that the records give put in its place; ``files`` are named as in the places."""
 
     def table(place: re.Match[str]) -> str:
-        rendered = render(place[2], records)
-        return f"{place[1]}{rendered}\n{place[3]}" if rendered else place[0]
+        head, name, file, end = place.groups()
+        chosen = files.get(file, ()) if file else [record for records in files.values() for record in records]
+        rendered = render(name, chosen)
+        return f"{head}{rendered}\n{end}" if rendered else place[0]
 
     return PLACE.sub(table, page)
 
@@ -55,10 +59,11 @@ def main() -> None:
     parser.add_argument("--table", choices=TABLES, nargs="+", default=list(TABLES), help="print these")
     parser.add_argument("--into", nargs="+", type=Path, help="instead of printing, put the tables into these pages")
     arguments = parser.parse_args()
-    records = [record for file in arguments.files for record in read(file)]
+    files = {file.stem: read(file) for file in arguments.files}
     for page in arguments.into or ():
-        page.write_text(fill(page.read_text(encoding="utf-8"), records), encoding="utf-8")
+        page.write_text(fill(page.read_text(encoding="utf-8"), files), encoding="utf-8")
     if not arguments.into:
+        records = [record for found in files.values() for record in found]
         print("\n\n".join(filter(None, (render(name, records) for name in arguments.table))))
 
 

@@ -358,6 +358,30 @@ def agreement(records: list[Record]) -> Iterator[str]:
     yield from lines(["network and engine", "faces", *metrics.values()], rows)
 
 
+def accuracy(records: list[Record]) -> Iterator[str]:
+    """Errors of models on labelled faces, a table for each set."""
+    chosen = [r for r in records if r.case == "accuracy"]
+    yield f"Inter-ocular; {provenance(chosen)}"
+    metrics = {
+        "NME inter-ocular, mean": "NME, %",
+        "NME inter-ocular": "median, %",
+        "faces not detected": "not detected, %",
+        "faces not detected or above 10%": "not detected or above 10%, %",
+        "mean error along x": "mean error along x, px",
+        "mean error along y": "along y, px",
+    }
+    for shape in dict.fromkeys(r.shape for r in chosen):
+        here = [r for r in chosen if r.shape == shape]
+        rows = []
+        for subject in dict.fromkeys(r.subject for r in here):
+            found = (value(here, subject=subject, exactly=metric) for metric in metrics)
+            rows.append([subject, *("" if r is None else f"{r.median:.4g}" for r in found)])
+        yield ""
+        yield f"**{shape}**"
+        yield ""
+        yield from lines(["model", *metrics.values()], rows)
+
+
 def _batch(record: Record) -> int:
     return int(record.shape.partition("B=")[2].split()[0])
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,29 +93,71 @@ def test_subjects_that_disagree_are_not_timed() -> None:
         check("b", bad, good, "float32")
 
 
-def test_accuracy_runs_the_merge_and_the_storage_that_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def accuracy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The case of that name, on two faces of random landmarks whose images are never read."""
     monkeypatch.syspath_prepend(ROOT)
     from bench import accuracy
 
+    def labelled_faces(table: Path, offset_px: tuple[float, float] = (0, 0)) -> FaceData:
+        assert table == Path("ytf68/val.csv")
+        truth = np.random.RandomState(0).rand(2, 68, 2) + offset_px
+        faces = [Sample(ImageFile("no.jpg"), points, np.array([0.0, 0.0, 1.0, 1.0])) for points in truth]
+        return FaceData("ytf68/val", load_layout("300w68"), faces, pf.CropRule(), tight=True)
+
+    monkeypatch.setattr(accuracy, "labelled_faces", labelled_faces)
+    return accuracy
+
+
+def accuracy_records(accuracy: Any, *options: str) -> list[Any]:
+    parser = argparse.ArgumentParser()
+    accuracy.add_arguments(parser)
+    records: list[Any] = accuracy.measure(parser.parse_args(["--data", "ytf68", *options]))
+    return records
+
+
+def test_accuracy_runs_the_merge_and_the_storage_that_it_is_asked_for(
+    accuracy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     crops = torch.randint(0, 256, (2, 256, 256, 3), dtype=torch.uint8)
     found: list[torch.Tensor] = []
 
-    def spy(model: pf.PIPNet, data: FaceData, run: pf.Runtime, boxes: None) -> Evaluation:
+    def spy(model: pf.PIPNet, data: FaceData, run: pf.Runtime, **options: Any) -> Evaluation:
         found.append(run(crops).points_frac)
-        return hold_against("spied", data, np.zeros((1, 68, 2)), np.zeros((1, 68)))
+        return hold_against("spied", data, np.zeros((2, 68, 2)), np.zeros((2, 68)))
 
-    truth = np.random.RandomState(0).rand(68, 2)
-    face = Sample(ImageFile("no.jpg"), truth, np.array([0.0, 0.0, 1.0, 1.0]))
-    data = FaceData("ytf68/val", load_layout("300w68"), [face], pf.CropRule(), tight=True)
     monkeypatch.setattr(accuracy, "evaluate", spy)
-    monkeypatch.setattr(accuracy, "labelled_faces", lambda path: data)
-    parser = argparse.ArgumentParser()
-    accuracy.add_arguments(parser)
     for options in ([], ["--merge", "official"], ["--head-storage", "int8"]):
-        accuracy.measure(parser.parse_args(["--data", "ytf68", *options]))
+        accuracy_records(accuracy, *options)
     plain, merged, stored = found
     assert not torch.equal(merged, plain)
     assert not torch.equal(stored, plain)
+
+
+def test_accuracy_measures_every_model_by_the_labels_it_is_asked_for(
+    accuracy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def spy(model: pf.PIPNet, data: FaceData, flip_average: bool, **options: Any) -> Evaluation:
+        """The second face is missed, the first one found a px to the left of where its labels were, or two below."""
+        points = np.random.RandomState(0).rand(2, 68, 2) + ((0, 2) if flip_average else (-1, 0))
+        points[1] = np.nan
+        return hold_against("spied", data, points, np.zeros((2, 68)))
+
+    monkeypatch.setattr(accuracy, "evaluate", spy)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(pf.weights.default_model().read_bytes())
+    options = ("--model", "box", str(other), "--flip-average", "--option", "offset_px=[3,0]")
+    records = accuracy_records(accuracy, *options)
+    assert {r.shape for r in records} == {"ytf68/val, 2 faces, offset_px=[3,0]"}
+    subjects = [f"{model}, boxes from labels, merge mean" for model in ("model in the box", "other")]
+    subjects = [subject + end for subject in subjects for end in ("", ", flip average")]
+    assert list(dict.fromkeys(r.subject for r in records)) == subjects
+    medians = {(r.subject, r.metric): r.median for r in records}
+    expected = {"faces not detected": 50, "faces above 10%": 100, "faces not detected or above 10%": 100}
+    for subject, (x, y) in zip(subjects, [(-4, 0), (-3, 2)] * 2, strict=True):
+        offs = {"mean error along x": x, "mean error along y": y}
+        for metric, median in (expected | offs).items():
+            assert medians[subject, metric] == pytest.approx(median, abs=1e-9), metric
 
 
 @pytest.mark.parametrize("page", ["README.md", "bench/README.md"])

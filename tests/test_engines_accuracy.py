@@ -49,15 +49,28 @@ def random_network() -> dict[str, dict[str, float]]:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
-    ("storage", "largest"),
-    # Rounding of float32 is 1e-7 of the crop; weights of 11 bits move a landmark by a tenth of a pixel at most.
-    [("float32", 1e-4), ("float16", 4e-4)],
+    ("storage", "cells", "near", "typical", "largest"),
+    [
+        # Rounding of float32 is 1e-7 of the crop.
+        ("float32", 99.9, 100, 1e-6, 1e-4),
+        # Weights of 11 bits move a landmark by a hundredth of a pixel, but where two cells score nearly alike the other
+        # one wins: then the landmark moves, and those that it votes for, by a pixel or two.
+        ("float16", 99.8, 99.5, 4e-5, 0.02),
+    ],
 )
 def test_the_model_in_the_box_finds_the_same_landmarks(
-    in_the_box: dict[str, dict[str, float]], isa: str, storage: str, largest: float
+    in_the_box: dict[str, dict[str, float]],
+    isa: str,
+    storage: str,
+    cells: float,
+    near: float,
+    typical: float,
+    largest: float,
 ) -> None:
     found = in_the_box[f"model in the box, C++ {isa}, {storage} weights"]
-    assert found["winning cells as in torch"] >= 99.9
+    assert found["winning cells as in torch"] >= cells
+    assert found["landmarks within 0.001 of the crop"] >= near
+    assert found["distance from torch's landmarks"] < typical
     assert found["distance from torch's landmarks, largest"] < largest
     assert found["NME, difference from torch"] < 0.01
 
