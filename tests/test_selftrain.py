@@ -1,5 +1,6 @@
 """Self-training through the command: what a run writes, what is kept when it is killed, and what is refused."""
 
+import argparse
 import csv
 import os
 import re
@@ -16,9 +17,11 @@ import torch
 
 import pipnet_fast as pf
 from pipnet_fast.cli import main
+from pipnet_fast.cli import selftrain as command
 from pipnet_fast.selftrain import SelfTrainConfig, read_labels
 from pipnet_fast.selftrain.faces import open_unlabelled
 from pipnet_fast.train import TrainConfig
+from pipnet_fast.train._fields import fields_of
 from tests.training import arguments, write_faces
 
 pytest.importorskip("pyarrow")
@@ -57,6 +60,12 @@ def words(root: Path, out: Path, *more: str, **changes: Any) -> list[str]:
     others = root / "others"
     config.write_text(f'[[unlabelled]]\ndataset = "table"\nroot = "{others}"\noptions = {{scale = 1.6}}\n')
     return ["selftrain", str(config), *common, *more]
+
+
+def parse(*more: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_command(parser.add_subparsers())
+    return parser.parse_args(["selftrain", *more])
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -286,6 +295,26 @@ def test_without_pyarrow(faces: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert main(words(faces, tmp_path / "run")) == 2
     assert re.search(r"needs pyarrow.*pip install 'pipnet_fast\[", capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
+
+
+def test_every_field_has_a_flag_of_its_own() -> None:
+    groups = SelfTrainConfig.groups()
+    given = [name for name in vars(parse()) if "." in name]
+    assert set(given) == {f"{name}.{field.name}" for name, group in groups.items() for field in fields_of(group)}
+    flags = [name.partition(".")[2] for name in given]
+    assert len(set(flags)) == len(flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("images:a/b", {"dataset": "images", "root": "a/b"}),
+        ("table:a:val", {"dataset": "table", "root": "a", "split": "val"}),
+        ("images:C:/photos", {"dataset": "images", "root": "C:/photos"}),
+    ],
+)
+def test_sets_on_the_command_line(text: str, expected: dict[str, str]) -> None:
+    assert parse("--unlabelled", text).unlabelled == [expected]
 
 
 def test_configuration_to_toml_and_back(tmp_path: Path) -> None:
