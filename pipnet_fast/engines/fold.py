@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipnet_fast.backbones.mobilenet_v3 import HardSigmoid, HardSwish
+from pipnet_fast.backbones.resnet import ThinShortcut
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 # The official network's rounding costs a pass for each of its steps; equal to rounding, in one:
@@ -29,6 +30,10 @@ def fold_trunk(model: nn.Module) -> fx.GraphModule:
         The trunk as a graph module, dtypes and device as before.
     """
     root = _Trunk(copy.deepcopy(model)).eval().requires_grad_(False)
+    for module in root.modules():
+        if isinstance(module, ThinShortcut):
+            # It differs in its backward pass alone.
+            module.__class__ = nn.Conv2d
     with torch.no_grad():
         graph = _Tracer().trace(root)
     trunk = fx.GraphModule(root, graph)
