@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for both sets")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--offset-px", type=float, nargs=2, default=(-1.0, 0.0), help="added to all labels")
+    parser.add_argument("--every", type=int, default=1, help="keep every so many-th of the faces without labels")
     arguments = parser.parse_args()
     options = {"layout": "300w68", "offset_px": list(arguments.offset_px)}
     train, val = (open_data("table", arguments.data, split, **options) for split in ("train", "val"))
@@ -61,9 +62,10 @@ def main() -> None:
     unlabelled = list(found(open_data("table", arguments.data, "unlabelled", layout="300w68"), detector))
     for name, samples in (("train", source), ("val", val.samples)):
         write(arguments.out / "source", name, samples, labels=True, random=None)
-    write(arguments.out / "target", "train", [*rest, *unlabelled], labels=False, random=random)
+    hidden = [*rest, *unlabelled][:: arguments.every]
+    write(arguments.out / "target", "train", hidden, labels=False, random=random)
     write(arguments.out / "target", "val", val.samples, labels=True, random=random)
-    counts = f"{len(source)} faces of {PERSONS} persons, {len(rest)} + {len(unlabelled)} spoiled ones of others"
+    counts = f"{len(source)} faces of {PERSONS} persons, {len(hidden)} spoiled ones of others"
     print(f"written to {arguments.out}: {counts}, {len(val)} to test with")
 
 
