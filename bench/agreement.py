@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +21,11 @@ from bench.networks import load_pipnet, pipnet
 from bench.record import Record, device_name, measured
 from pipnet_fast.data import FaceData
 from pipnet_fast.data.loader import CropLoader
-from pipnet_fast.engines._lower import lower
-from pipnet_fast.engines._types import WeightStorage
+from pipnet_fast.engines._lower import plan_of
+from pipnet_fast.engines._types import WEIGHT_STORAGES, WeightStorage
 from pipnet_fast.engines.cpp import Plan
-from pipnet_fast.engines.fold import fold_trunk
-from pipnet_fast.engines.plan_file import PlanNetwork
 from pipnet_fast.evaluate import hold_against
-from pipnet_fast.ops import BoundHead, Landmarks
+from pipnet_fast.ops import Landmarks
 from pipnet_fast.pipeline.images import normalize
 from pipnet_fast.weights import default_model
 
@@ -50,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", nargs="*", type=Path, help="safetensors models (default: the one in the box)")
     parser.add_argument("--random", nargs="*", default=["resnet18"], help="backbones of random networks of 98 points")
     parser.add_argument("--isa", nargs="+", help="instruction sets (default: all vectors that the CPU has)")
-    parser.add_argument("--weight-storage", nargs="+", choices=get_args(WeightStorage), default=["float32", "float16"])
+    parser.add_argument("--weight-storage", nargs="+", choices=WEIGHT_STORAGES, default=list(WEIGHT_STORAGES))
 
 
 def measure(arguments: argparse.Namespace) -> list[Record]:
@@ -120,9 +118,7 @@ class _Faces:
 
 
 def _plan(model: pf.PIPNet, storage: WeightStorage) -> Plan:
-    layers = lower(fold_trunk(model), model.config.input_size)
-    network = PlanNetwork(model.config.input_size, layers, BoundHead(model.head, model.table), weight_storage=storage)
-    return Plan(network, threads=1)
+    return Plan(plan_of(model, weight_storage=storage), threads=1)
 
 
 @contextmanager

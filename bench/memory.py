@@ -25,6 +25,8 @@ from bench.isolated import ROOT
 from bench.networks import Crops, randomized
 from bench.record import Record, device_name, installed, measured, versions
 from bench.rivals import ncnn as ncnn_rival
+from bench.rivals import onnxruntime as onnxruntime_rival
+from bench.rivals import openvino as openvino_rival
 from bench.rivals.dense import INPUT, dense_onnx
 from bench.rivals.numpy_ends import MEAN_255, SCALE_255, normalized
 from bench.task import Network, Task
@@ -78,20 +80,13 @@ def _compiled(engine: str) -> Callable[[Task], Run]:
 
 
 def _onnxruntime(task: Task) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = task.threads
-    session = onnxruntime.InferenceSession(dense_onnx(task), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime_rival.session(task)
     return lambda crops: session.run(None, {INPUT: normalized(crops)})
 
 
 def _openvino(task: Task) -> Run:
-    import openvino
-
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": task.threads, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(dense_onnx(task), "CPU", hints)
-    return lambda crops: compiled([normalized(crops)])
+    network = openvino_rival.compiled(task)
+    return lambda crops: network([crops])
 
 
 def _ncnn(task: Task) -> Run:

@@ -6,14 +6,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <utility>
+#include <tuple>
 #include <vector>
 
-#include "aligned.h"
 #include "cpu.h"
 #include "decode.h"
 #include "engine/plan.h"
@@ -175,14 +173,10 @@ void normalize(std::uintptr_t crops, std::int64_t batch, std::int64_t pixels, st
                     pointer<float>(out));
 }
 
-// Bytes that do not lie where they may be read from are copied; they are read here only.
+// The bytes are read here only.
 std::unique_ptr<pipnet::Plan> make_plan(std::uintptr_t address, std::size_t size) {
   py::gil_scoped_release release;
-  const void* const bytes = pointer<const void>(address);
-  if (address % pipnet::kAlignment == 0) return std::make_unique<pipnet::Plan>(pipnet::parse_network(bytes, size));
-  const pipnet::AlignedBytes copy(size);
-  std::memcpy(copy.data(), bytes, size);
-  return std::make_unique<pipnet::Plan>(pipnet::parse_network(copy.data(), size));
+  return std::make_unique<pipnet::Plan>(pipnet::load_network(pointer<const void>(address), size).network);
 }
 
 pipnet::Crops to_crops(std::uintptr_t bytes, std::uintptr_t planes) {
@@ -201,13 +195,17 @@ void run_plan_trunk(const pipnet::Plan& plan, std::uintptr_t bytes, std::uintptr
   plan.run_trunk(to_crops(bytes, planes), batch, pointer<float>(features), threads);
 }
 
-std::vector<std::pair<std::string, double>> plan_step_times(const pipnet::Plan& plan, std::uintptr_t bytes,
-                                                            std::uintptr_t planes, int threads) {
-  std::vector<std::pair<std::string, double>> times;
+std::vector<double> plan_step_times(const pipnet::Plan& plan, std::uintptr_t bytes, std::uintptr_t planes,
+                                    int threads) {
   py::gil_scoped_release release;
-  for (const pipnet::StepTime& step : plan.step_times(to_crops(bytes, planes), threads))
-    times.emplace_back(step.name, step.milliseconds);
-  return times;
+  return plan.step_times(to_crops(bytes, planes), threads);
+}
+
+std::vector<std::tuple<std::string, std::size_t, std::int64_t, std::size_t>> plan_steps(const pipnet::Plan& plan) {
+  std::vector<std::tuple<std::string, std::size_t, std::int64_t, std::size_t>> steps;
+  for (const pipnet::StepWork& step : plan.steps())
+    steps.emplace_back(step.name, step.layers, step.multiplies, step.weight_bytes);
+  return steps;
 }
 
 std::array<std::int64_t, 3> plan_features(const pipnet::Plan& plan) {
@@ -237,12 +235,16 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
       .def("run_trunk", &run_plan_trunk, py::arg("bytes"), py::arg("planes"), py::arg("batch"), py::arg("features"),
            py::arg("threads"), "The last layer's output (B, H, W, C) of such crops.")
       .def("step_times", &plan_step_times, py::arg("bytes"), py::arg("planes"), py::arg("threads"),
-           "Names of the steps before the head and the milliseconds that each took, for one crop.")
+           "The milliseconds that each step took, for one crop.")
+      .def_property_readonly("steps", &plan_steps,
+                             "Those before the head, in their order: name, layers of the network that it takes "
+                             "together, multiplications with weights for one crop, bytes of packed weights.")
       .def_property_readonly("input_size", &pipnet::Plan::input_size, "Side of the crops in px.")
       .def_property_readonly("landmarks", &pipnet::Plan::landmarks, "N, or 0 without a head.")
       .def_property_readonly("features", &plan_features, "C, H and W of the last layer's output.")
       .def_property_readonly("weight_bytes", &pipnet::Plan::weight_bytes, "Of the packed weights.")
-      .def_property_readonly("scratch_bytes", &pipnet::Plan::scratch_bytes, "Working memory of one call for one image.");
+      .def_property_readonly("scratch_bytes", &pipnet::Plan::scratch_bytes,
+                             "Working memory of one call for one image.");
   m.def("head_loss_forward", &head_loss_forward, py::arg("shape"), py::arg("features"), py::arg("weights"),
         py::arg("biases"), py::arg("labels"), py::arg("score"), py::arg("index"), py::arg("vote_grad"),
         py::arg("terms"), py::arg("threads"),
@@ -255,8 +257,8 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
         "0; kept are index, score_grad and vote_grad.");
   m.def("transpose", &transpose, py::arg("matrices"), py::arg("shape"), py::arg("out"), py::arg("threads"),
         "float32 matrices (count, rows, columns) to (count, columns, rows).");
-  m.def("normalize", &normalize, py::arg("crops"), py::arg("batch"), py::arg("pixels"), py::arg("table"), py::arg("out"),
-        "Bytes (B, pixels, 3) to floats (B, 3, pixels) by a table (3, 256).");
+  m.def("normalize", &normalize, py::arg("crops"), py::arg("batch"), py::arg("pixels"), py::arg("table"),
+        py::arg("out"), "Bytes (B, pixels, 3) to floats (B, 3, pixels) by a table (3, 256).");
   m.def("isas", [] {
     std::vector<std::string> names;
     for (pipnet::Isa isa : pipnet::available_isas()) names.emplace_back(pipnet::isa_name(isa));
@@ -264,7 +266,8 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   }, "Instruction sets that this CPU can run, the best last.");
   m.def("isa", [] { return std::string(pipnet::isa_name(pipnet::current_isa())); }, "The instruction set in use.");
   m.def("pin_workers", &pipnet::pin_workers, py::arg("cores"),
-        "Keep the extension's own threads each to one of these cores, the caller's being the first; [] sets them free.");
+        "Keep the extension's own threads each to one of these cores, the caller's being the first; [] sets them "
+        "free.");
   m.def("use_isa", &pipnet::use_isa, py::arg("name"),
         "Switch the whole process to an instruction set, for tests and benchmarks.");
 }

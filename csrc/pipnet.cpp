@@ -73,7 +73,7 @@ pipnet_status guarded(const char* operation, const Body& body) noexcept {
 }
 
 pipnet_plan* make_plan(const void* bytes, std::size_t size) {
-  return new pipnet_plan(pipnet::parse_network(bytes, size));
+  return new pipnet_plan(pipnet::load_network(bytes, size).network);
 }
 
 pipnet_plan* load_file(const char* path) {
@@ -99,10 +99,7 @@ pipnet_plan* load_file(const char* path) {
 
 pipnet_plan* load_memory(const void* bytes, std::size_t size) {
   if (bytes == nullptr) throw std::invalid_argument("bytes: expected an address, got NULL");
-  if (reinterpret_cast<std::uintptr_t>(bytes) % pipnet::kAlignment == 0) return make_plan(bytes, size);
-  const pipnet::AlignedBytes copy(size);
-  std::memcpy(copy.data(), bytes, size);
-  return make_plan(copy.data(), size);
+  return make_plan(bytes, size);
 }
 
 void run(const pipnet_plan* plan, const std::uint8_t* crops, std::int64_t batch, float* points, float* scores,

@@ -43,6 +43,18 @@ def write_face(stem: Path, points: Points, suffix: str = ".jpg", size: tuple[int
     write_pts(stem.with_name(stem.name + ".pts"), points)
 
 
+def write_noise_faces(folder: Path, split: str, count: int, suffix: str = ".png") -> None:
+    """Faces in the form of ytf68: random landmarks on noise."""
+    random = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    rows = ["file," + ",".join(f"x{n},y{n}" for n in range(68))]
+    for number in range(count):
+        file = f"{number}{suffix}"
+        assert cv2.imwrite(str(folder / "images" / file), random.integers(0, 256, (120, 140, 3), np.uint8))
+        rows.append(f"{file}," + ",".join(f"{v:.1f}" for v in random.uniform(20, 110, 136)))
+    (folder / f"{split}.csv").write_text("\n".join(rows), encoding="utf-8")
+
+
 def write_bounding_boxes(path: Path, boxes: dict[str, tuple[Any, Any]]) -> None:
     """300W's boxes: image name to detector's and ground truth box, corners counted from 1, in MAT v5."""
     from scipy.io import savemat

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,8 +14,9 @@ import torch
 import pipnet_fast as pf
 from pipnet_fast.engines._lower import lower
 from pipnet_fast.engines.fold import fold_trunk
-from pipnet_fast.engines.plan_file import PlanNetwork, serialize
+from pipnet_fast.engines.plan_file import LayerKind, PlanLayer, PlanNetwork, serialize
 from tests.inputs import randomized
+from tests.miniature import write_noise_faces
 
 pytestmark = pytest.mark.skipif(not pf.engines()["cpp"], reason=str(pf.engines().reasons.get("cpp")))
 
@@ -59,65 +59,67 @@ def plan_of(network: PlanNetwork) -> Any:
     return _C.Plan(data.ctypes.data, data.size)
 
 
-def names_of(plan: Any) -> list[str]:
-    crop = np.zeros((SIZE, SIZE, 3), np.uint8)
-    times = plan.step_times(crop.ctypes.data, 0, 1)
-    assert all(milliseconds > 0 for _, milliseconds in times)
-    return [name for name, _ in times]
-
-
 @pytest.mark.parametrize("backbone", ["mobilenet_v2", "mobilenet_v3"])
 def test_steps_without_transforms_multiply_as_torch_does(backbone: str) -> None:
     from bench.layers import steps
     from bench.params import gmacs
 
     model, plain = network(backbone=backbone)
-    found = steps(plain, names_of(plan_of(plain)))
+    found = steps(plain, plan_of(plain).steps)
     expected = gmacs(lambda: model.forward_features(torch.zeros(1, 3, SIZE, SIZE)))
     assert sum(step.multiplies for step in found) == pytest.approx(expected * 1e9)
 
 
 @pytest.mark.parametrize(
-    ("name", "multiplies", "weights"),
+    ("kind", "channels", "size", "window", "name", "result", "products", "weights"),
     [
-        pytest.param("3x3 F(4,3)", 16 * 16 * 36 * 2 * 2, 16 * 16 * 36, id="F(4,3)"),
-        pytest.param("3x3 F(2,3)", 16 * 16 * 16 * 4 * 4, 16 * 16 * 16, id="F(2,3)"),
+        pytest.param(LayerKind.CONVOLUTION, 16, 32, (3, 1, 1), "3x3 F(4,3)", 8, 36 * 2 * 2, 36, id="F(4,3)"),
+        pytest.param(LayerKind.CONVOLUTION, 64, 32, (3, 1, 1), "3x3 F(2,3)", 8, 16 * 4 * 4, 16, id="F(2,3)"),
+        pytest.param(LayerKind.CONVOLUTION, 16, 128, (3, 2, 1), "3x3/2 F(4,3)", 16, 81 * 4 * 4, 36, id="F(4,3)/2"),
+        pytest.param(LayerKind.CONVOLUTION, 16, 32, (3, 2, 1), "3x3/2 F(2,3)", 4, 25 * 2 * 2, 16, id="F(2,3)/2"),
+        pytest.param(LayerKind.DECONVOLUTION, 16, 32, (4, 2, 1), "deconvolution", 16, 16 * 8 * 8, 16, id="doubled"),
     ],
 )
-def test_transforms_save_multiplications_and_take_memory(name: str, multiplies: int, weights: int) -> None:
+def test_transforms_save_multiplications_and_take_memory(
+    kind: LayerKind,
+    channels: int,
+    size: int,
+    window: tuple[int, int, int],
+    name: str,
+    result: int,
+    products: int,
+    weights: int,
+) -> None:
     from bench.layers import steps
 
-    layers = network(backbone="resnet18", width=0.25)[1].layers
-    # A crop of 32x32 becomes 16x16, pooled 8x8.
-    small = PlanNetwork(32, layers[:3])
-    step = steps(small, ["stem, max-pool", name])[1]
-    assert step.shapes == "16x8x8 to 16x8x8"
-    assert (step.multiplies, step.weight_bytes) == (multiplies, 4 * weights)
+    kernel, bias = window[0], torch.zeros(channels)
+    layers = (
+        PlanLayer(LayerKind.CONVOLUTION, 0, channels, (torch.zeros(channels, 3, 1, 1), bias), 1, 2, 0),
+        PlanLayer(LayerKind.MAX_POOL, 1, channels, kernel=3, stride=2, padding=1),
+        PlanLayer(kind, 2, channels, (torch.zeros(channels, channels, kernel, kernel), bias), *window),
+    )
+    small = PlanNetwork(size, layers)
+    stem, step = steps(small, plan_of(small).steps)
+    assert stem.name == "stem, max-pool"
+    assert (step.name, step.shapes) == (name, f"{channels}x{size // 4}x{size // 4} to {channels}x{result}x{result}")
+    assert (step.multiplies, step.weight_bytes) == (channels**2 * products, 4 * (channels**2 * weights + channels))
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 @pytest.mark.parametrize("config", [{}, {"stride": 16}, {"stride": 64}], ids=lambda c: f"stride{c.get('stride', 32)}")
 def test_steps_read_the_weights_that_the_plan_keeps(config: dict[str, Any], storage: Any) -> None:
-    from bench.layers import steps
-
-    # All channels fill whole blocks, so that no weight is there for nothing.
     plain = network(backbone="resnet18", width=0.25, **config)[1]
-    plain = PlanNetwork(SIZE, plain.layers, weight_storage=storage)
-    plan = plan_of(plain)
-    weights = sum(step.weight_bytes for step in steps(plain, names_of(plan)))
-    biases = 4 * sum(layer.channels for layer in plain.layers if layer.arrays)
-    assert weights + biases == plan.weight_bytes
+    plan = plan_of(PlanNetwork(SIZE, plain.layers, weight_storage=storage))
+    _, layers, _, weight_bytes = zip(*plan.steps, strict=True)
+    assert sum(layers) == len(plain.layers)
+    assert sum(weight_bytes) == plan.weight_bytes
 
 
-def test_steps_of_another_network_are_refused() -> None:
-    from bench.layers import steps
-
-    plain = network(backbone="resnet18", width=0.25)[1]
-    names = names_of(plan_of(plain))
-    with pytest.raises(ValueError, match=f"expected steps of {len(plain.layers)} layers, got some of"):
-        steps(plain, names[:-1])
-    with pytest.raises(ValueError, match=r"names among .*, got 'lookup' at layer 2"):
-        steps(plain, [names[0], "lookup", *names[2:]])
+def test_every_step_takes_time() -> None:
+    plan, crop = plan_of(network(backbone="mobilenet_v3")[1]), np.zeros((SIZE, SIZE, 3), np.uint8)
+    times = plan.step_times(crop.ctypes.data, 0, 1)
+    assert len(times) == len(plan.steps)
+    assert min(times) > 0
 
 
 def test_layers_case_adds_equal_steps_and_the_report_shows_them(records: Callable[..., list[dict[str, Any]]]) -> None:
@@ -191,14 +193,7 @@ def test_memory_case_measures_engines_and_keeps_reasons(records: Callable[..., l
 
 @pytest.fixture
 def faces(tmp_path: Path) -> Path:
-    """Three faces in the form of ytf68: random landmarks on noise."""
-    random = np.random.default_rng(0)
-    (tmp_path / "images").mkdir()
-    rows = ["file," + ",".join(f"x{n},y{n}" for n in range(68))]
-    for number in range(3):
-        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), random.integers(0, 256, (120, 140, 3), np.uint8))
-        rows.append(f"{number}.png," + ",".join(f"{v:.1f}" for v in random.uniform(20, 110, 136)))
-    (tmp_path / "val.csv").write_text("\n".join(rows), encoding="utf-8")
+    write_noise_faces(tmp_path, "val", 3)
     return tmp_path
 
 

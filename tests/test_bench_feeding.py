@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.miniature import write_noise_faces
 from tests.pictures import THREE, centers, dots
 
 ROOT = Path(__file__).parents[1]
@@ -30,14 +31,7 @@ def bench() -> Iterator[ModuleType]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Faces in the form of ytf68: random landmarks on noise."""
-    random = np.random.default_rng(0)
-    (tmp_path / "images").mkdir()
-    rows = ["file," + ",".join(f"x{n},y{n}" for n in range(68))]
-    for number in range(16):
-        cv2.imwrite(str(tmp_path / "images" / f"{number}.jpg"), random.integers(0, 256, (120, 140, 3), np.uint8))
-        rows.append(f"{number}.jpg," + ",".join(f"{v:.1f}" for v in random.uniform(20, 110, 136)))
-    (tmp_path / "train.csv").write_text("\n".join(rows), encoding="utf-8")
+    write_noise_faces(tmp_path, "train", 16, ".jpg")
     return tmp_path
 
 

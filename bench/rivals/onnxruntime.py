@@ -1,5 +1,7 @@
 """ONNX Runtime on the whole dense network, all its graph optimizations on."""
 
+from typing import Any
+
 from bench.networks import Crops
 from bench.rivals.dense import INPUT, dense_onnx
 from bench.rivals.numpy_ends import NumpyDecode, normalized
@@ -8,7 +10,18 @@ from pipnet_fast.ops import HeadMaps
 
 
 def build(task: Task) -> Built:
-    """A session of static shape; its waiting threads spin, as they do unless they are told not to."""
+    """The session, between the arrays' ends."""
+    runs = session(task)
+    decode, outputs = NumpyDecode(task.model().cpu()), list(HeadMaps._fields)
+
+    def run(crops: Crops) -> Points:
+        return decode(runs.run(outputs, {INPUT: normalized(crops)}))
+
+    return Built(run, ("onnxruntime", "onnx"))
+
+
+def session(task: Task) -> Any:
+    """One of static shape; its waiting threads spin, as they do unless they are told not to."""
     import onnxruntime
 
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[task.device]
@@ -18,10 +31,4 @@ def build(task: Task) -> Built:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = task.threads
-    session = onnxruntime.InferenceSession(dense_onnx(task), options, providers=[provider])
-    decode, outputs = NumpyDecode(task.model().cpu()), list(HeadMaps._fields)
-
-    def run(crops: Crops) -> Points:
-        return decode(session.run(outputs, {INPUT: normalized(crops)}))
-
-    return Built(run, ("onnxruntime", "onnx"))
+    return onnxruntime.InferenceSession(dense_onnx(task), options, providers=[provider])

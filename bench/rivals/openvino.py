@@ -16,7 +16,24 @@ INT8_NOTE = (
 
 
 def build(task: Task, hint: str = "LATENCY", int8: bool = False) -> Built:
-    """One request for the batch (``hint`` "LATENCY"), or asynchronous requests of one image each ("THROUGHPUT").
+    """One request for the batch (``hint`` "LATENCY"), or asynchronous requests of one image each ("THROUGHPUT")."""
+    network, decode = compiled(task, hint, int8), NumpyDecode(task.model())
+    packages = ("openvino", "nncf") if int8 else ("openvino",)
+    note = INT8_NOTE if int8 else None
+    if hint == "THROUGHPUT":
+        return Built(_asynchronous(network, decode), packages, note)
+    request = network.create_infer_request()
+    outputs = range(len(network.outputs))
+
+    def run(crops: Crops) -> Points:
+        request.infer([crops], share_inputs=True)
+        return decode([request.get_output_tensor(i).data for i in outputs])
+
+    return Built(run, packages, note)
+
+
+def compiled(task: Task, hint: str = "LATENCY", int8: bool = False) -> Any:
+    """The network as OpenVINO's own, of uint8 crops (B, S, S, 3).
 
     Normalization is inside the graph, as OpenVINO's guides advise; float32 is forced, for its own choice is
     bfloat16 on CPUs that have it.
@@ -27,31 +44,18 @@ def build(task: Task, hint: str = "LATENCY", int8: bool = False) -> Built:
     model = core.read_model(dense_onnx(task, 1 if hint == "THROUGHPUT" else None))
     if int8:
         model = _quantized(model, task)
-    compiled = core.compile_model(
+    return core.compile_model(
         _with_normalization(model),
         "CPU",
         {"PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": task.threads, "INFERENCE_PRECISION_HINT": "f32"},
     )
-    decode = NumpyDecode(task.model())
-    packages = ("openvino", "nncf") if int8 else ("openvino",)
-    note = INT8_NOTE if int8 else None
-    if hint == "THROUGHPUT":
-        return Built(_asynchronous(compiled, decode), packages, note)
-    request = compiled.create_infer_request()
-    outputs = range(len(compiled.outputs))
-
-    def run(crops: Crops) -> Points:
-        request.infer([crops], share_inputs=True)
-        return decode([request.get_output_tensor(i).data for i in outputs])
-
-    return Built(run, packages, note)
 
 
-def _asynchronous(compiled: Any, decode: NumpyDecode) -> Any:
+def _asynchronous(network: Any, decode: NumpyDecode) -> Any:
     import openvino
 
-    queue = openvino.AsyncInferQueue(compiled)
-    outputs = range(len(compiled.outputs))
+    queue = openvino.AsyncInferQueue(network)
+    outputs = range(len(network.outputs))
 
     def run(crops: Crops) -> Points:
         points: list[Points] = [np.empty(0)] * len(crops)

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "step.h"
-
 namespace pipnet {
 
 Arena Arena::of(const Network& network) {
@@ -16,14 +14,14 @@ Arena Arena::of(const Network& network) {
   for (std::size_t i = 0; i < count; ++i) {
     const TensorShape shape = network.layers[i].output;
     arena.shapes.push_back(shape);
-    size[i] = blocks_of(shape.channels) * kBlock * shape.height * shape.width;
+    size[i] = floats_of(shape);
     last[i] = i + 1;
     const auto tensor = static_cast<std::int64_t>(i) + 1;
     for (std::size_t reader = i + 1; reader < network.layers.size(); ++reader)
       if (network.layers[reader].input == tensor || network.layers[reader].residual == tensor) last[i] = reader;
   }
-  // A map lives from the layer that writes it; where a step takes a gate or a max-pooling together with the layer before,
-  // from that one.
+  // A map lives from the layer that writes it; where a step takes a gate or a max-pooling together with the layer
+  // before, from that one.
   const auto begin = [&](std::size_t i) {
     const LayerKind kind = network.layers[i].kind;
     return i > 0 && (kind == LayerKind::gate || kind == LayerKind::max_pool) ? i - 1 : i;

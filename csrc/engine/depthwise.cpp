@@ -1,5 +1,5 @@
-// Depthwise convolutions, plane by plane, and the gate (squeeze and excite) that may follow: the sums that its means are
-// made of are taken while the planes are written.
+// Depthwise convolutions, plane by plane, and the gate (squeeze and excite) that may follow: the sums that its means
+// are made of are taken while the planes are written.
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
@@ -31,6 +31,7 @@ class Excitation {
   }
 
   Activation activation() const { return activation_; }
+  std::int64_t multiplies() const { return 2 * squeezed_ * channels_; }
   std::size_t weight_bytes() const {
     return squeeze_.size() + expand_.size() + squeeze_bias_.size() + expand_bias_.size();
   }
@@ -88,7 +89,7 @@ class Depthwise final : public Step {
       task.height = in_.height, task.width = in_.width;
       task.output = call.map(output_).data + plane * pixels * kBlock;
       task.out_height = out.height, task.out_width = out.width;
-      task.kernel = layer_.kernel, task.stride = layer_.stride, task.padding = layer_.padding;
+      task.kernel = layer_.kernel, task.stride = layer_.stride;
       task.weight = static_cast<const float*>(weights_.matrix(0)) + block * layer_.kernel * layer_.kernel * kBlock;
       task.bias = bias_.floats() + block * kBlock;
       task.activation = layer_.activation;
@@ -117,10 +118,16 @@ class Depthwise final : public Step {
     if (excitation_ == nullptr) return 0;
     return static_cast<std::size_t>((kMostParts + 1) * batch * blocks_ * kBlock + excitation_->hidden_floats());
   }
+  const char* name() const override { return excitation_ == nullptr ? "depthwise" : "depthwise, gate"; }
+  std::size_t layers() const override { return excitation_ == nullptr ? 1 : 2; }
+  std::int64_t multiplies() const override {
+    const TensorShape& out = layer_.output;
+    const std::int64_t taps = layer_.kernel * layer_.kernel;
+    return out.channels * out.height * out.width * taps + (excitation_ == nullptr ? 0 : excitation_->multiplies());
+  }
   std::size_t weight_bytes() const override {
     return weights_.size() + bias_.size() + (excitation_ == nullptr ? 0 : excitation_->weight_bytes());
   }
-  const char* name() const override { return excitation_ == nullptr ? "depthwise" : "depthwise, gate"; }
 
  private:
   static constexpr std::int64_t kMostParts = 4;
@@ -143,11 +150,10 @@ class Depthwise final : public Step {
 
 }  // namespace
 
-StepPointer make_depthwise(const Network& network, std::size_t i, std::size_t& layers) {
+StepPointer make_depthwise(const Network& network, std::size_t i) {
   const std::int64_t output = static_cast<std::int64_t>(i) + 1;
   const bool gated = i + 1 < network.layers.size() && network.layers[i + 1].kind == LayerKind::gate &&
                      network.layers[i + 1].input == output && network.readers(output) == 1;
-  layers = gated ? 2 : 1;
   return std::make_unique<Depthwise>(network, i, gated);
 }
 

@@ -17,9 +17,9 @@ struct TensorShape {
   std::int64_t channels, height, width;
 };
 
-// output = activation(weight x input + bias + residual) for pixels and output blocks, the sums taken over runs: `length`
-// floats that lie together, the next run `run` floats further, `inputs` floats in all. Of a map the runs are blocks of
-// channels, of the rows of a crop what lies under a row of a kernel.
+// output = activation(weight x input + bias + residual) for pixels and output blocks, the sums taken over runs:
+// `length` floats that lie together, the next run `run` floats further, `inputs` floats in all. Of a map the runs are
+// blocks of channels, of the rows of a crop what lies under a row of a kernel.
 struct ProductTask {
   const float* input;  // of the first pixel
   std::ptrdiff_t run;
@@ -47,25 +47,28 @@ enum class Transform {
   doubled,  // the 4x4 deconvolution of stride 2: 16 products for 2x2 pixels
 };
 
-// Along one axis.
+// Along one axis. The first tile begins one pixel before the map.
 struct TransformShape {
-  int weights;  // different weights of a channel pair
-  int outputs;  // pixels that a tile gives
+  int inputs;   // pixels that a tile is computed from
   int step;     // pixels of the input from tile to tile
-  int offset;   // of a tile's first pixel of the input
+  int outputs;  // pixels that a tile gives
+  int weights;  // different weights of a channel pair
   int repeats;  // products that the last weight takes part in; the others take part in one
 };
+constexpr TransformShape kShapeF4{6, 4, 4, 6, 1};
+constexpr TransformShape kShapeF2{4, 2, 2, 4, 1};
+constexpr TransformShape kShapeF4S2{9, 8, 4, 6, 4};
+constexpr TransformShape kShapeF2S2{5, 4, 2, 4, 2};
+constexpr TransformShape kShapeDoubled{3, 1, 2, 4, 1};
 
-// Tiles [first, last) of a batch of maps, counted image by image and row by row; in a group of `capacity` tiles, of
-// which the first is `origin`.
+// Tiles [first, last) of a batch of maps, counted image by image and row by row.
 struct TilesTask {
   Transform transform;
-  TransformShape shape;
   TensorShape map;  // that is read or written, with its channels in whole blocks
   std::int64_t rows, columns;  // of tiles in an image
-  std::int64_t first, last, origin, capacity;
+  std::int64_t first, last;
   std::int64_t first_block, last_block;
-  float* products;  // for weight u of both axes: (blocks, repeats of u, capacity, kBlock)
+  float* products;  // for weight u of both axes: (blocks, repeats of u, last - first, kBlock)
 };
 
 struct ToTilesTask {
@@ -88,9 +91,9 @@ struct DepthwiseTask {
   std::int64_t height, width;
   float* output;  // plane (out_height, out_width, kBlock)
   std::int64_t out_height, out_width;
-  std::int64_t kernel, stride, padding;  // 3 or 5; 1 or 2; kernel / 2
-  const float* weight;                   // (kernel, kernel, kBlock)
-  const float* bias;                     // (kBlock)
+  std::int64_t kernel, stride;  // 3 or 5, padded by half of it; 1 or 2
+  const float* weight;          // (kernel, kernel, kBlock)
+  const float* bias;            // (kBlock)
   Activation activation;
   std::int64_t first, last;  // rows of the output
   float* sums;               // (kBlock), or null: of each channel's outputs in these rows, after the activation

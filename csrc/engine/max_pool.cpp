@@ -21,8 +21,9 @@ class MaxPool final : public Step {
     });
   }
 
-  std::size_t weight_bytes() const override { return 0; }
   const char* name() const override { return "max-pool"; }
+  std::int64_t multiplies() const override { return 0; }
+  std::size_t weight_bytes() const override { return 0; }
 
  private:
   std::int64_t input_, output_;

@@ -3,11 +3,26 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "kernels.h"
 
 namespace pipnet {
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Blocks of kBlock channels, the last filled up.
+constexpr std::int64_t blocks_of(std::int64_t channels) { return ceil_div(channels, kBlock); }
+
+// Floats of one image's map, in whole blocks.
+constexpr std::int64_t floats_of(const TensorShape& shape) {
+  return blocks_of(shape.channels) * kBlock * shape.height * shape.width;
+}
+
+constexpr std::int64_t bytes_of(Storage storage) {
+  return storage == Storage::float32 ? 4 : storage == Storage::float16 ? 2 : 1;
+}
 
 enum class LayerKind : std::uint32_t {
   convolution = 1,    // weight (O, I, k, k), bias (O)
@@ -39,16 +54,18 @@ struct HeadWeights {
   const float *score_bias, *vote_bias;
   const float *score_scale, *vote_scale;  // null unless int8
   MergeTable table;
+
+  std::int64_t score_rows() const { return ceil_div(landmarks, kPanel) * kPanel; }
+  std::int64_t votes() const { return landmarks * (1 + neighbors); }  // of two rows each, for x and y
 };
 
 struct Network {
   std::int64_t input_size;  // side of the square crop, px
   float crop_scale, crop_top_shift;  // how a crop follows from a face box (pipnet_fast/crop.py)
-  bool pixel_centers;       // fractions of the crop count from the center of its first pixel, else from its edge
-  Storage weight_storage;   // what a plan keeps the layers' weights as: float32 or float16
+  bool pixel_centers;      // fractions of the crop count from the center of its first pixel, else from its edge
+  Storage weight_storage;  // what a plan keeps the layers' weights as: float32 or float16
   std::vector<Layer> layers;
-  bool has_head;
-  HeadWeights head;  // of the last layer's output, if has_head
+  std::optional<HeadWeights> head;  // of the last layer's output
 
   TensorShape shape(std::int64_t tensor) const {
     return tensor == 0 ? TensorShape{3, input_size, input_size} : layers[static_cast<std::size_t>(tensor - 1)].output;

@@ -3,14 +3,13 @@
 #include <algorithm>
 
 #include "../half.h"
-#include "step.h"
+#include "network.h"
 
 namespace pipnet {
 
 PackedWeights::PackedWeights(std::int64_t count, std::int64_t outputs, std::int64_t inputs, Storage storage)
     : storage_(storage), inputs_(inputs) {
-  const std::int64_t each = storage == Storage::float16 ? 2 : 4;
-  matrix_bytes_ = blocks_of(outputs) * inputs * kBlock * each;
+  matrix_bytes_ = blocks_of(outputs) * inputs * kBlock * bytes_of(storage);
   bytes_ = AlignedBytes(static_cast<std::size_t>(count * matrix_bytes_));
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -40,19 +41,18 @@ const Kernels& kernels() {
 class Head {
  public:
   Head(const HeadWeights& head, std::int64_t channels) {
-    const std::int64_t rows = ceil_div(head.landmarks, kPanel) * kPanel, votes = head.landmarks * 2 * (1 + head.neighbors);
-    const std::int64_t each = head.storage == Storage::float32 ? 4 : head.storage == Storage::float16 ? 2 : 1;
+    const std::int64_t rows = head.score_rows(), votes = head.votes(), each = bytes_of(head.storage);
     args_.channels = channels, args_.landmarks = head.landmarks, args_.neighbors = head.neighbors;
     args_.storage = head.storage;
     args_.score_weight = copied(head.score_weight, rows * channels * each);
-    args_.vote_weight = copied(head.vote_weight, votes * channels * each);
+    args_.vote_weight = copied(head.vote_weight, 2 * votes * channels * each);
     args_.score_bias = copied(head.score_bias, rows * 4);
-    args_.vote_bias = copied(head.vote_bias, votes * 4);
+    args_.vote_bias = copied(head.vote_bias, 2 * votes * 4);
     args_.score_scale = copied(head.score_scale, rows * 4);
-    args_.vote_scale = copied(head.vote_scale, votes * 4);
+    args_.vote_scale = copied(head.vote_scale, 2 * votes * 4);
     args_.table.starts = copied(head.table.starts, (head.landmarks + 1) * 4);
-    args_.table.sources = copied(head.table.sources, votes / 2 * 4);
-    args_.table.weights = copied(head.table.weights, votes / 2 * 4);
+    args_.table.sources = copied(head.table.sources, votes * 4);
+    args_.table.weights = copied(head.table.weights, votes * 4);
   }
 
   const HeadDecodeArgs& args() const { return args_; }
@@ -84,9 +84,9 @@ struct Plan::Parts {
     for (std::size_t i = 1; i < network.layers.size(); ++i)
       if (network.layers[i].input == 0 || network.layers[i].residual == 0)
         throw std::invalid_argument("plan: layer " + std::to_string(i) + ": only the first layer may read the crop");
-    for (std::size_t i = 0, count = 1; i < network.layers.size(); i += count) {
+    for (std::size_t i = 0; i < network.layers.size(); i += steps.back()->layers()) {
       try {
-        steps.push_back(make(network, i, count));
+        steps.push_back(make(network, i));
       } catch (const std::invalid_argument& error) {
         throw std::invalid_argument("plan: layer " + std::to_string(i) + ": " + error.what());
       }
@@ -95,13 +95,12 @@ struct Plan::Parts {
     if (last.kind != LayerKind::convolution && last.kind != LayerKind::deconvolution)
       throw std::invalid_argument("plan: the last layer: expected a convolution or deconvolution");
     features = last.output;
-    if (network.has_head) head.emplace_back(network.head, features.channels);
+    if (network.head) head.emplace(*network.head, features.channels);
   }
 
-  static StepPointer make(const Network& network, std::size_t i, std::size_t& count) {
+  static StepPointer make(const Network& network, std::size_t i) {
     const Layer& layer = network.layers[i];
-    count = 1;
-    if (i == 0) return make_stem(network, count);
+    if (i == 0) return make_stem(network);
     switch (layer.kind) {
       case LayerKind::convolution:
         if (layer.kernel == 1) return make_pointwise(network, i);
@@ -110,7 +109,7 @@ struct Plan::Parts {
                                     std::to_string(layer.kernel) + "x" + std::to_string(layer.kernel) +
                                     " padded by " + std::to_string(layer.padding));
       case LayerKind::deconvolution: return make_winograd(network, i);
-      case LayerKind::depthwise: return make_depthwise(network, i, count);
+      case LayerKind::depthwise: return make_depthwise(network, i);
       case LayerKind::max_pool: return make_max_pool(network, i);
       case LayerKind::gate: throw std::invalid_argument("expected a gate right behind a depthwise convolution");
     }
@@ -138,45 +137,41 @@ struct Plan::Parts {
     for (const StepPointer& step : steps) most = std::max(most, step->shared_floats(batch));
     return most;
   }
-  std::int64_t feature_floats() const {
-    return features.height * features.width * blocks_of(features.channels) * kBlock;
-  }
 
-  // Runs up to kMostImages images; `use(features, images)` gets what the last layer wrote, (B, H, W, whole blocks).
-  template <class Use>
-  void run(const Crops& crops, std::int64_t batch, int threads, const Use& use, std::vector<StepTime>* times) const {
+  // Runs up to kMostImages images, each step by `run_step(step, call)`; `use(features)` gets what the last layer wrote,
+  // (B, H, W, whole blocks).
+  template <class RunStep, class Use>
+  void run(const Crops& crops, std::int64_t batch, int threads, const RunStep& run_step, const Use& use) const {
+    const std::int64_t feature_floats = floats_of(features);
     const std::size_t shared = ceil_div(static_cast<std::int64_t>(shared_floats(batch)), 16) * 16;
-    const auto floats = static_cast<std::size_t>(batch * (arena.floats + feature_floats())) + shared;
+    const auto floats = static_cast<std::size_t>(batch * (arena.floats + feature_floats)) + shared;
     AlignedBytes memory = take_memory(floats * sizeof(float));
     float* const maps_begin = memory.floats() + shared;
     std::vector<Map> maps(arena.offsets.size() + 2);  // of the crop too
     for (std::size_t i = 0; i < arena.offsets.size(); ++i) {
       const TensorShape& shape = arena.shapes[i];
       const std::ptrdiff_t block = shape.height * shape.width * kBlock;
-      maps[i + 1] = {maps_begin + batch * arena.offsets[i], block * blocks_of(shape.channels), block, kBlock};
+      maps[i + 1] = {maps_begin + batch * arena.offsets[i], floats_of(shape), block, kBlock};
     }
     float* const output = maps_begin + batch * arena.floats;
-    maps.back() = {output, feature_floats(), kBlock, blocks_of(features.channels) * kBlock};
+    maps.back() = {output, feature_floats, kBlock, blocks_of(features.channels) * kBlock};
     const Call call{kernels(), std::max(1, threads), batch, crops, maps.data(), memory.floats()};
     const Awake workers(call.threads);
-    for (const StepPointer& step : steps) {
-      const auto start = std::chrono::steady_clock::now();
-      step->run(call);
-      if (times != nullptr)
-        times->push_back({step->name(), std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count()});
-    }
-    use(output, batch);
+    for (const StepPointer& step : steps) run_step(*step, call);
+    use(output);
     give_back(std::move(memory));
   }
 
+  // `use(features, first, images)` gets them in turn.
   template <class Use>
   void run_all(const Crops& crops, std::int64_t batch, int threads, const Use& use) const {
     for (std::int64_t first = 0; first < batch; first += kMostImages) {
       const std::int64_t pixels = 3 * input_size * input_size;
       const Crops part{crops.bytes == nullptr ? nullptr : crops.bytes + first * pixels,
                        crops.planes == nullptr ? nullptr : crops.planes + first * pixels};
-      run(part, std::min(kMostImages, batch - first), threads,
-          [&](const float* output, std::int64_t images) { use(output, first, images); }, nullptr);
+      const std::int64_t images = std::min(kMostImages, batch - first);
+      run(part, images, threads, [](const Step& step, const Call& call) { step.run(call); },
+          [&](const float* output) { use(output, first, images); });
     }
   }
 
@@ -184,7 +179,7 @@ struct Plan::Parts {
   TensorShape features{};
   Arena arena;
   std::vector<StepPointer> steps;
-  std::vector<Head> head;  // one or none
+  std::optional<Head> head;
   mutable std::mutex mutex;
   mutable std::vector<AlignedBytes> free;
 };
@@ -193,15 +188,15 @@ Plan::Plan(const Network& network) : parts_(std::make_unique<const Parts>(networ
 Plan::~Plan() = default;
 
 std::int64_t Plan::input_size() const { return parts_->input_size; }
-std::int64_t Plan::landmarks() const { return parts_->head.empty() ? 0 : parts_->head[0].args().landmarks; }
+std::int64_t Plan::landmarks() const { return parts_->head ? parts_->head->args().landmarks : 0; }
 TensorShape Plan::features() const { return parts_->features; }
 
 void Plan::run(const Crops& crops, std::int64_t batch, float* points, float* scores, int threads) const {
   const TensorShape shape = parts_->features;
-  HeadDecodeArgs args = parts_->head.at(0).args();
+  HeadDecodeArgs args = parts_->head.value().args();
   args.grid = {shape.height, shape.width};
   const std::ptrdiff_t pixel = blocks_of(shape.channels) * kBlock;
-  args.strides = {parts_->feature_floats(), 1, shape.width * pixel, pixel};
+  args.strides = {floats_of(shape), 1, shape.width * pixel, pixel};
   parts_->run_all(crops, batch, threads, [&](const float* output, std::int64_t first, std::int64_t images) {
     HeadDecodeArgs part = args;
     part.batch = images;
@@ -221,20 +216,33 @@ void Plan::run_trunk(const Crops& crops, std::int64_t batch, float* features, in
   });
 }
 
-std::vector<StepTime> Plan::step_times(const Crops& crops, int threads) const {
-  std::vector<StepTime> times;
-  parts_->run(crops, 1, threads, [](const float*, std::int64_t) {}, &times);
+std::vector<StepWork> Plan::steps() const {
+  std::vector<StepWork> work;
+  for (const StepPointer& step : parts_->steps)
+    work.push_back({step->name(), step->layers(), step->multiplies(), step->weight_bytes()});
+  return work;
+}
+
+std::vector<double> Plan::step_times(const Crops& crops, int threads) const {
+  using Clock = std::chrono::steady_clock;
+  std::vector<double> times;
+  const auto timed = [&](const Step& step, const Call& call) {
+    const Clock::time_point start = Clock::now();
+    step.run(call);
+    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+  };
+  parts_->run(crops, 1, threads, timed, [](const float*) {});
   return times;
 }
 
 std::size_t Plan::weight_bytes() const {
-  std::size_t sum = parts_->head.empty() ? 0 : parts_->head[0].bytes();
+  std::size_t sum = parts_->head ? parts_->head->bytes() : 0;
   for (const StepPointer& step : parts_->steps) sum += step->weight_bytes();
   return sum;
 }
 
 std::size_t Plan::scratch_bytes() const {
-  return (parts_->shared_floats(1) + static_cast<std::size_t>(parts_->arena.floats + parts_->feature_floats())) *
+  return (parts_->shared_floats(1) + static_cast<std::size_t>(parts_->arena.floats + floats_of(parts_->features))) *
          sizeof(float);
 }
 

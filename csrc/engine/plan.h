@@ -16,10 +16,12 @@ struct Crops {
   const float* planes;        // normalized (B, 3, S, S)
 };
 
-// How long a step took.
-struct StepTime {
+// What a step is, and what it has to do.
+struct StepWork {
   const char* name;
-  double milliseconds;
+  std::size_t layers;        // of the network that it takes together
+  std::int64_t multiplies;   // with weights, for one crop; without those that fill up blocks
+  std::size_t weight_bytes;  // packed, biases with them
 };
 
 class Plan {
@@ -39,8 +41,10 @@ class Plan {
   // The last layer's output (B, H, W, C).
   void run_trunk(const Crops& crops, std::int64_t batch, float* features, int threads) const;
 
-  // Of the steps before the head, in their order, for one crop.
-  std::vector<StepTime> step_times(const Crops& crops, int threads) const;
+  // Of the steps before the head, in their order.
+  std::vector<StepWork> steps() const;
+  // How long each takes for one crop, in ms.
+  std::vector<double> step_times(const Crops& crops, int threads) const;
 
   std::size_t weight_bytes() const;   // packed weights
   std::size_t scratch_bytes() const;  // working memory of one call at a time for one image

@@ -1,14 +1,14 @@
 #include "plan_file.h"
 
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "../merge.h"
 #include "checksum.h"
-#include "kernels.h"
 
 namespace pipnet {
 namespace {
@@ -185,8 +185,7 @@ Layer read_layer(const FileLayer& file, const Network& network) {
 }
 
 std::int64_t activation_bytes(const TensorShape& shape) {
-  const std::int64_t blocks = (shape.channels + kBlock - 1) / kBlock;
-  return blocks * kBlock * shape.height * shape.width * static_cast<std::int64_t>(sizeof(float));
+  return floats_of(shape) * static_cast<std::int64_t>(sizeof(float));
 }
 
 void read_layers(const void* bytes, std::uint32_t count, Network& network) {
@@ -234,8 +233,7 @@ HeadWeights take_head(Arrays& arrays, const FileHeader& header, const TensorShap
   HeadWeights head{};
   head.landmarks = header.landmarks, head.neighbors = header.neighbors;
   head.storage = static_cast<Storage>(header.head_storage);
-  const std::int64_t padded = (head.landmarks + kPanel - 1) / kPanel * kPanel;
-  const std::int64_t votes = head.landmarks * (1 + head.neighbors), rows = 2 * votes;
+  const std::int64_t padded = head.score_rows(), votes = head.votes(), rows = 2 * votes;
   head.score_weight = arrays.take_weights(head.storage, padded * features.channels, "score_weight");
   head.score_bias = arrays.take<float>(padded, "head: ", "score_bias");
   head.vote_weight = arrays.take_weights(head.storage, rows * features.channels, "vote_weight");
@@ -265,17 +263,24 @@ Network parse_network(const void* bytes, std::size_t size) {
   read_layers(bytes, header.layers, network);
   Arrays arrays(bytes, size, arrays_begin);
   for (std::size_t i = 0; i < network.layers.size(); ++i) take_weights(arrays, network, i, network.layers[i]);
-  network.has_head = header.landmarks != 0;
-  if (network.has_head) network.head = take_head(arrays, header, network.layers.back().output);
+  if (header.landmarks != 0) network.head = take_head(arrays, header, network.layers.back().output);
   arrays.expect_end();
-  if (network.has_head) {
+  if (network.head) {
     try {
-      check_table(network.head.table, network.head.landmarks, network.head.neighbors);
+      check_table(network.head->table, network.head->landmarks, network.head->neighbors);
     } catch (const std::invalid_argument& error) {
       throw std::invalid_argument(std::string("plan file: ") + error.what());
     }
   }
   return network;
+}
+
+LoadedNetwork load_network(const void* bytes, std::size_t size) {
+  if (reinterpret_cast<std::uintptr_t>(bytes) % kAlignment == 0) return {AlignedBytes(), parse_network(bytes, size)};
+  AlignedBytes copy(size);
+  std::copy_n(static_cast<const unsigned char*>(bytes), size, static_cast<unsigned char*>(copy.data()));
+  Network network = parse_network(copy.data(), size);
+  return {std::move(copy), std::move(network)};
 }
 
 }  // namespace pipnet

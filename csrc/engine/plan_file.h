@@ -31,7 +31,7 @@ struct FileHeader {
   std::uint32_t layers;
   float crop_scale, crop_top_shift;
   std::uint32_t weight_storage;  // of the plan: 0 float32, 1 float16; in the file they are float32 always
-  std::uint32_t landmarks;       // 0: no head, and the three that follow are 0 too
+  std::uint32_t landmarks;       // 0: no head, and the two that follow are 0 too
   std::uint32_t neighbors;
   std::uint32_t head_storage;  // 0 float32, 1 float16, 2 int8
   std::uint32_t pixel_base;    // of crops, as CropRule's: 0 continuous, 1 center
@@ -54,5 +54,13 @@ static_assert(sizeof(FileLayer) == 64);
 // Reads a file from memory, which must stay and be aligned to kAlignment: the network points into it. Whatever the
 // bytes are, nothing outside of them is read. Throws std::invalid_argument, which says what is wrong.
 Network parse_network(const void* bytes, std::size_t size);
+
+struct LoadedNetwork {
+  AlignedBytes copy;  // of bytes that were not aligned, which the network then points into
+  Network network;
+};
+
+// The same from any address; there too the memory must stay.
+LoadedNetwork load_network(const void* bytes, std::size_t size);
 
 }  // namespace pipnet

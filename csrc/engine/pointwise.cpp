@@ -37,7 +37,7 @@ class Pointwise final : public Step {
     }
     // Pixels in groups whose inputs stay in the second-level cache while block after block is computed from them; where
     // that makes too few groups for the threads, blocks are split too.
-    const std::int64_t most = std::max<std::int64_t>(kLeastPixels, kGroupFloats / in_.channels / kLeastPixels * kLeastPixels);
+    const std::int64_t most = std::max(kLeastPixels, kGroupFloats / in_.channels / kLeastPixels * kLeastPixels);
     const std::int64_t groups = ceil_div(pixels, most), blocks = blocks_of(out_.channels);
     const std::int64_t each = ceil_div(ceil_div(pixels, groups), kLeastPixels) * kLeastPixels;
     const std::int64_t wanted = call.threads == 1 ? 1 : kPartsPerThread * call.threads;
@@ -67,8 +67,9 @@ class Pointwise final : public Step {
     if (stride_ == 1) return 0;
     return static_cast<std::size_t>(batch * blocks_of(in_.channels) * out_.height * out_.width * kBlock);
   }
-  std::size_t weight_bytes() const override { return weights_.size() + bias_.size(); }
   const char* name() const override { return stride_ == 1 ? "1x1" : "1x1/2"; }
+  std::int64_t multiplies() const override { return in_.channels * out_.channels * out_.height * out_.width; }
+  std::size_t weight_bytes() const override { return weights_.size() + bias_.size(); }
 
  private:
   static constexpr std::int64_t kGroupFloats = (256 << 10) / sizeof(float), kLeastPixels = 48, kPartsPerThread = 4;

@@ -21,7 +21,7 @@ class Stem final : public Step {
         size_(network.input_size),
         pooled_(pooled),
         out_(network.layers[pooled ? 1 : 0].output),
-        weights_(1, layer_.output.channels, 3 * layer_.kernel * layer_.kernel, network.weight_storage),
+        weights_(1, layer_.output.channels, inputs(), network.weight_storage),
         bias_(packed_bias(layer_.bias, layer_.output.channels)) {
     const std::int64_t k = layer_.kernel;
     const float* weight = layer_.weight;
@@ -37,7 +37,7 @@ class Stem final : public Step {
 
   void run(const Call& call) const override {
     const std::int64_t padded = rows();
-    parallel_for(call.batch * padded / kRows + 1, call.threads, [&](std::int64_t group) {
+    parallel_for(ceil_div(call.batch * padded, kRows), call.threads, [&](std::int64_t group) {
       const std::int64_t end = std::min((group + 1) * kRows, call.batch * padded);
       for (std::int64_t row = group * kRows; row < end; ++row) fill_row(call, row / padded, row % padded);
     });
@@ -47,7 +47,10 @@ class Stem final : public Step {
       const std::int64_t last = std::min(first + kRows, out_.height);
       const Map& map = call.map(pooled_ ? 2 : 1);
       float* const output = map.data + image * map.image + block * map.block;
-      if (!pooled_) return convolve(call, image, block, first, last, output + first * out_.width * map.pixel, map.pixel);
+      if (!pooled_) {
+        convolve(call, image, block, first, last, output + first * out_.width * map.pixel, map.pixel);
+        return;
+      }
       const TensorShape& full = layer_.output;
       const std::int64_t top = std::max<std::int64_t>(0, 2 * first - 1), bottom = std::min(full.height, 2 * last);
       float* const conv = thread_scratch(static_cast<std::size_t>((bottom - top) * full.width * kBlock));
@@ -62,14 +65,20 @@ class Stem final : public Step {
   std::size_t shared_floats(std::int64_t batch) const override {
     return static_cast<std::size_t>(batch * rows() * pitch());
   }
-  std::size_t weight_bytes() const override { return weights_.size() + bias_.size(); }
   const char* name() const override { return pooled_ ? "stem, max-pool" : "stem"; }
+  std::size_t layers() const override { return pooled_ ? 2 : 1; }
+  std::int64_t multiplies() const override {
+    const TensorShape& full = layer_.output;
+    return inputs() * full.channels * full.height * full.width;
+  }
+  std::size_t weight_bytes() const override { return weights_.size() + bias_.size(); }
 
  private:
   static constexpr std::int64_t kRows = 16;  // of the output, at once
 
+  std::int64_t inputs() const { return 3 * layer_.kernel * layer_.kernel; }
   std::int64_t rows() const { return size_ + 2 * layer_.padding; }
-  std::ptrdiff_t pitch() const { return 3 * (size_ + 2 * layer_.padding); }
+  std::ptrdiff_t pitch() const { return 3 * rows(); }
 
   void fill_row(const Call& call, std::int64_t image, std::int64_t row) const {
     float* const output = call.shared + (image * rows() + row) * pitch();
@@ -93,7 +102,7 @@ class Stem final : public Step {
                 float* output, std::ptrdiff_t pixel) const {
     ProductTask task{};
     task.run = pitch();
-    task.inputs = 3 * layer_.kernel * layer_.kernel;
+    task.inputs = inputs();
     task.pixels = layer_.output.width;
     task.storage = weights_.storage(), task.weight = weights_.matrix(0);
     task.first = block, task.last = block + 1;
@@ -118,14 +127,13 @@ class Stem final : public Step {
 
 }  // namespace
 
-StepPointer make_stem(const Network& network, std::size_t& layers) {
+StepPointer make_stem(const Network& network) {
   const Layer& first = network.layers[0];
   if (first.kind != LayerKind::convolution || first.stride != 2 || first.residual >= 0 ||
       first.padding != first.kernel / 2)
     throw std::invalid_argument("expected a convolution of stride 2, padded by half its kernel");
   const bool pooled = network.layers.size() > 2 && network.layers[1].kind == LayerKind::max_pool &&
                       network.layers[1].input == 1 && network.readers(1) == 1;
-  layers = pooled ? 2 : 1;
   return std::make_unique<Stem>(network, pooled);
 }
 

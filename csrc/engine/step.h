@@ -1,4 +1,4 @@
-// A layer made ready to run, or several in one. A file for each kind of layer, with what it prepares and how its work is
+// A layer made ready to run, or two in one. A file for each kind of layer, with what it prepares and how its work is
 // split over threads; the inner loops are in the *_body.h files.
 #pragma once
 
@@ -35,22 +35,21 @@ class Step {
   virtual ~Step() = default;
   virtual void run(const Call& call) const = 0;
   virtual std::size_t shared_floats(std::int64_t /*batch*/) const { return 0; }
-  virtual std::size_t weight_bytes() const = 0;
   virtual const char* name() const = 0;
+  virtual std::size_t layers() const { return 1; }  // of the network that it takes together
+  virtual std::int64_t multiplies() const = 0;      // with weights, of one image; without those that fill up blocks
+  virtual std::size_t weight_bytes() const = 0;
 };
 
 using StepPointer = std::unique_ptr<const Step>;
 
-// Each makes a step of layer i, or of several from i on: then `layers` says how many.
+// Each makes a step of layer i, or of two from i on.
 StepPointer make_pointwise(const Network& network, std::size_t i);
-StepPointer make_winograd(const Network& network, std::size_t i);  // 3x3 convolutions and deconvolutions
-StepPointer make_depthwise(const Network& network, std::size_t i, std::size_t& layers);  // and a gate behind it
+StepPointer make_winograd(const Network& network, std::size_t i);   // 3x3 convolutions and deconvolutions
+StepPointer make_depthwise(const Network& network, std::size_t i);  // and a gate behind it
 StepPointer make_max_pool(const Network& network, std::size_t i);
-// The convolution of the crop, and a max-pooling behind it. Throws std::invalid_argument if that is not what comes first.
-StepPointer make_stem(const Network& network, std::size_t& layers);
-
-constexpr std::int64_t blocks_of(std::int64_t channels) { return (channels + kBlock - 1) / kBlock; }
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+// The convolution of the crop, and a max-pooling behind it. Throws std::invalid_argument if that is not what comes
+// first.
+StepPointer make_stem(const Network& network);
 
 }  // namespace pipnet

@@ -18,9 +18,14 @@ inline Vec scaled(float factor, Vec x) { return Vec::mul(Vec::broadcast(factor),
 // x + factor * y
 inline Vec plus(Vec x, float factor, Vec y) { return Vec::fma(Vec::broadcast(factor), y, x); }
 
+template <const TransformShape& SHAPE>
+struct Shaped {
+  static constexpr int kInputs = SHAPE.inputs, kStep = SHAPE.step, kOutputs = SHAPE.outputs;
+  static constexpr int kWeights = SHAPE.weights, kRepeats = SHAPE.repeats, kProducts = kWeights - 1 + kRepeats;
+};
+
 // Each: kInputs pixels to kProducts numbers (`to`), as many products to kOutputs pixels (`from`).
-struct F4 {
-  static constexpr int kInputs = 6, kProducts = 6, kOutputs = 4;
+struct F4 : Shaped<kShapeF4> {
   static void to(const Vec* d, Vec* v) {
     const Vec far_even = plus(d[4], -2.0f, d[2]), far_odd = plus(d[3], -2.0f, d[1]);
     const Vec near_even = plus(d[4], -0.5f, d[2]), near_odd = plus(d[3], -0.5f, d[1]);
@@ -42,8 +47,7 @@ struct F4 {
 };
 
 // Points 0, 1, -1 and infinity.
-struct F2 {
-  static constexpr int kInputs = 4, kProducts = 4, kOutputs = 2;
+struct F2 : Shaped<kShapeF2> {
   static void to(const Vec* d, Vec* v) {
     v[0] = d[0] - d[2];
     v[1] = d[1] + d[2];
@@ -57,8 +61,7 @@ struct F2 {
 };
 
 // A 3-tap kernel of stride 2 is a 2-tap one on every second pixel, F(4, 2), and one tap on those between.
-struct F4S2 {
-  static constexpr int kInputs = 9, kProducts = 9, kOutputs = 4;
+struct F4S2 : Shaped<kShapeF4S2> {
   static void to(const Vec* d, Vec* v) {
     const Vec far_even = plus(d[4], -2.0f, d[0]), far_odd = plus(d[6], -2.0f, d[2]);
     const Vec near_even = plus(d[4], -0.5f, d[0]), near_odd = plus(d[6], -0.5f, d[2]);
@@ -80,8 +83,7 @@ struct F4S2 {
 };
 
 // The same with F(2, 2): points 0, 1 and infinity.
-struct F2S2 {
-  static constexpr int kInputs = 5, kProducts = 5, kOutputs = 2;
+struct F2S2 : Shaped<kShapeF2S2> {
   static void to(const Vec* d, Vec* v) {
     v[0] = d[0] - d[2];
     v[1] = d[2];
@@ -96,8 +98,7 @@ struct F2S2 {
 };
 
 // Of a 4-tap deconvolution of stride 2 each output sees two pixels.
-struct Doubled {
-  static constexpr int kInputs = 3, kProducts = 4, kOutputs = 2;
+struct Doubled : Shaped<kShapeDoubled> {
   static void to(const Vec* d, Vec* v) {
     v[0] = d[0];
     v[1] = v[2] = d[1];

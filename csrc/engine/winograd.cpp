@@ -2,10 +2,9 @@
 // threads. Where there are many tiles each thread takes a group of them all the way, in memory that its cache holds; a
 // few tiles of many channels are transformed, multiplied weight by weight, and transformed back together.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <stdexcept>
-#include <string>
+#include <vector>
 
 #include "../parallel.h"
 #include "packed.h"
@@ -23,29 +22,29 @@ constexpr int kPackingThreads = 8;
 // A transform's shape and what takes a kernel's taps to its weights, along one axis.
 struct Axis {
   TransformShape shape;
-  int products, taps;
+  int taps;
   double weights[kMostWeights][kMostTaps];
 };
 
 const Axis& axis_of(Transform transform) {
   static const double near = std::sqrt(0.5), far = std::sqrt(2.0);
-  static const Axis f4{{6, 4, 4, -1, 1}, 6, 3,
+  static const Axis f4{kShapeF4, 3,
                        {{1, 0, 0},
                         {-2.0 / 3, -2.0 / 3 * near, -1.0 / 3},
                         {-2.0 / 3, 2.0 / 3 * near, -1.0 / 3},
                         {1.0 / 6, 1.0 / 6 * far, 1.0 / 3},
                         {1.0 / 6, -1.0 / 6 * far, 1.0 / 3},
                         {0, 0, 1}}};
-  static const Axis f2{{4, 2, 2, -1, 1}, 4, 3, {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}}};
-  static const Axis f4s2{{6, 4, 8, -1, 4}, 9, 3,
+  static const Axis f2{kShapeF2, 3, {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}}};
+  static const Axis f4s2{kShapeF4S2, 3,
                          {{-1 / (3 * near), 0, -1.0 / 3},
                           {1 / (3 * near), 0, -1.0 / 3},
                           {1 / (3 * far), 0, 1.0 / 3},
                           {-1 / (3 * far), 0, 1.0 / 3},
                           {0, 0, 1},
                           {0, 1, 0}}};
-  static const Axis f2s2{{4, 2, 4, -1, 2}, 5, 3, {{1, 0, 0}, {1, 0, 1}, {0, 0, 1}, {0, 1, 0}}};
-  static const Axis doubled{{4, 2, 1, -1, 1}, 4, 4, {{0, 0, 0, 1}, {0, 1, 0, 0}, {0, 0, 1, 0}, {1, 0, 0, 0}}};
+  static const Axis f2s2{kShapeF2S2, 3, {{1, 0, 0}, {1, 0, 1}, {0, 0, 1}, {0, 1, 0}}};
+  static const Axis doubled{kShapeDoubled, 4, {{0, 0, 0, 1}, {0, 1, 0, 0}, {0, 0, 1, 0}, {1, 0, 0, 0}}};
   switch (transform) {
     case Transform::f4: return f4;
     case Transform::f2: return f2;
@@ -54,6 +53,12 @@ const Axis& axis_of(Transform transform) {
     case Transform::doubled: return doubled;
   }
   throw std::logic_error("transform");
+}
+
+// Products that weight u of both axes takes part in.
+int repeats_of(const TransformShape& shape, int u) {
+  const int last = shape.weights - 1;
+  return (u / shape.weights == last ? shape.repeats : 1) * (u % shape.weights == last ? shape.repeats : 1);
 }
 
 // One of the products' matrices: a weight of both axes.
@@ -77,10 +82,8 @@ class Winograd final : public Step {
         weights_(axis_.shape.weights * axis_.shape.weights, layer_.output.channels, input_shape_.channels,
                  network.weight_storage),
         bias_(packed_bias(layer_.bias, layer_.output.channels)) {
-    const int weights = axis_.shape.weights;
-    for (int u = 0; u < weights * weights; ++u) {
-      const std::int64_t repeats = (u / weights == weights - 1 ? axis_.shape.repeats : 1) *
-                                   (u % weights == weights - 1 ? axis_.shape.repeats : 1);
+    for (int u = 0; u < axis_.shape.weights * axis_.shape.weights; ++u) {
+      const std::int64_t repeats = repeats_of(axis_.shape, u);
       matrices_.push_back({repeats, repeats_});
       repeats_ += repeats;
     }
@@ -96,27 +99,25 @@ class Winograd final : public Step {
       const std::int64_t each = ceil_div(ceil_div(tiles, groups), 8) * 8;
       parallel_for(ceil_div(tiles, each), call.threads, [&](std::int64_t i) {
         const std::int64_t first = i * each, last = std::min(tiles, first + each);
-        float* const scratch = thread_scratch(static_cast<std::size_t>(group_floats(last - first)));
-        const Group part{first, last, scratch, scratch + repeats_ * in_blocks_ * kBlock * (last - first)};
+        const auto floats = static_cast<std::size_t>(group_floats(last - first));
+        const Group part = group_in(thread_scratch(floats), first, last);
         transform(call, part, 0, in_blocks_);
-        for (std::int64_t u = 0; u < matrices(); ++u) multiply(call, part, u, 0, out_blocks_);
+        for (std::int64_t u = 0; u < matrices(); ++u) multiply(call, part, u);
         transform_back(call, part, 0, out_blocks_);
       });
       return;
     }
     for (std::int64_t first = 0; first < tiles; first += kSharedTiles) {
-      const std::int64_t last = std::min(tiles, first + kSharedTiles);
-      const Group part{first, last, call.shared, call.shared + repeats_ * in_blocks_ * kBlock * (last - first)};
-      parallel_for(in_blocks_, call.threads, [&](std::int64_t block) { transform(call, part, block, block + 1); });
-      parallel_for(matrices(), call.threads, [&](std::int64_t u) { multiply(call, part, u, 0, out_blocks_); });
-      parallel_for(out_blocks_, call.threads, [&](std::int64_t block) { transform_back(call, part, block, block + 1); });
+      const Group part = group_in(call.shared, first, std::min(tiles, first + kSharedTiles));
+      parallel_for(in_blocks_, call.threads, [&](std::int64_t b) { transform(call, part, b, b + 1); });
+      parallel_for(matrices(), call.threads, [&](std::int64_t u) { multiply(call, part, u); });
+      parallel_for(out_blocks_, call.threads, [&](std::int64_t b) { transform_back(call, part, b, b + 1); });
     }
   }
 
   std::size_t shared_floats(std::int64_t batch) const override {
     return static_cast<std::size_t>(group_floats(std::min(batch * rows_ * columns_, kSharedTiles)));
   }
-  std::size_t weight_bytes() const override { return weights_.size() + bias_.size(); }
   const char* name() const override {
     switch (transform_) {
       case Transform::f4: return "3x3 F(4,3)";
@@ -127,6 +128,10 @@ class Winograd final : public Step {
     }
     return "";
   }
+  std::int64_t multiplies() const override {
+    return rows_ * columns_ * repeats_ * input_shape_.channels * layer_.output.channels;
+  }
+  std::size_t weight_bytes() const override { return weights_.size() + bias_.size(); }
 
  private:
   // So many tiles at least are worth a product of their own.
@@ -143,6 +148,9 @@ class Winograd final : public Step {
   std::int64_t matrices() const { return static_cast<std::int64_t>(matrices_.size()); }
   std::int64_t floats_of_tile() const { return repeats_ * (in_blocks_ + out_blocks_) * kBlock; }
   std::int64_t group_floats(std::int64_t tiles) const { return floats_of_tile() * tiles; }
+  Group group_in(float* memory, std::int64_t first, std::int64_t last) const {
+    return {first, last, memory, memory + repeats_ * in_blocks_ * kBlock * (last - first)};
+  }
 
   void pack() {
     const int weights = axis_.shape.weights, taps = axis_.taps;
@@ -156,7 +164,8 @@ class Winograd final : public Step {
           for (int a = 0; a < weights; ++a) {
             for (int x = 0; x < taps; ++x) {
               half[a][x] = 0;
-              for (int y = 0; y < taps; ++y) half[a][x] += axis_.weights[a][y] * static_cast<double>(kernel[y * taps + x]);
+              for (int y = 0; y < taps; ++y)
+                half[a][x] += axis_.weights[a][y] * static_cast<double>(kernel[y * taps + x]);
             }
           }
           for (int a = 0; a < weights; ++a) {
@@ -171,23 +180,18 @@ class Winograd final : public Step {
     });
   }
 
-  TilesTask tiles_task(const Group& part, TensorShape map, std::int64_t first_block, std::int64_t last_block) const {
+  TilesTask tiles_task(const Group& part, float* products, TensorShape map, std::int64_t first_block,
+                       std::int64_t last_block) const {
     map.channels = blocks_of(map.channels) * kBlock;
-    TilesTask task{};
-    task.transform = transform_, task.shape = axis_.shape, task.map = map;
-    task.rows = rows_, task.columns = columns_;
-    task.first = task.origin = part.first, task.last = part.last, task.capacity = part.last - part.first;
-    task.first_block = first_block, task.last_block = last_block;
-    return task;
+    return {transform_, map, rows_, columns_, part.first, part.last, first_block, last_block, products};
   }
 
   void transform(const Call& call, const Group& part, std::int64_t first_block, std::int64_t last_block) const {
-    ToTilesTask task{tiles_task(part, input_shape_, first_block, last_block), call.map(layer_.input).data};
-    task.tiles.products = part.numbers;
-    call.kernels.to_tiles(task);
+    const TilesTask tiles = tiles_task(part, part.numbers, input_shape_, first_block, last_block);
+    call.kernels.to_tiles({tiles, call.map(layer_.input).data});
   }
 
-  void multiply(const Call& call, const Group& part, std::int64_t u, std::int64_t first, std::int64_t last) const {
+  void multiply(const Call& call, const Group& part, std::int64_t u) const {
     const Matrix& matrix = matrices_[static_cast<std::size_t>(u)];
     const std::int64_t tiles = part.last - part.first;
     ProductTask task{};
@@ -196,7 +200,7 @@ class Winograd final : public Step {
     task.run = task.block = task.pixels * kBlock;
     task.inputs = input_shape_.channels;
     task.storage = weights_.storage(), task.weight = weights_.matrix(u);
-    task.first = first, task.last = last;
+    task.first = 0, task.last = out_blocks_;
     task.activation = Activation::none;
     task.output = part.products + matrix.before * out_blocks_ * kBlock * tiles;
     task.pixel = kBlock;
@@ -206,8 +210,7 @@ class Winograd final : public Step {
   void transform_back(const Call& call, const Group& part, std::int64_t first_block, std::int64_t last_block) const {
     const Map& output = call.map(output_);
     FromTilesTask task{};
-    task.tiles = tiles_task(part, layer_.output, first_block, last_block);
-    task.tiles.products = part.products;
+    task.tiles = tiles_task(part, part.products, layer_.output, first_block, last_block);
     task.bias = bias_.floats();
     task.residual = layer_.residual < 0 ? nullptr : call.map(layer_.residual).data;
     task.activation = layer_.activation;
@@ -228,9 +231,9 @@ class Winograd final : public Step {
 };
 
 // What a transform takes for one image, in multiplications of a product at full speed. The constants are those of one
-// Zen 4 core that reads the weights from memory. Of the 32 3x3 convolutions of ResNet-18 and 50, timed both ways, this is
-// within a quarter of the time, and the choice the faster way but for 512 channels on an 8x8 grid: there F(4,3) takes 1.4
-// to 1.7 ms and F(2,3) 1.7, for less than half the memory.
+// Zen 4 core that reads the weights from memory. Of the 32 3x3 convolutions of ResNet-18 and 50, timed both ways, this
+// is within a quarter of the time, and the choice the faster way but for 512 channels on an 8x8 grid: there F(4,3)
+// takes 1.4 to 1.7 ms and F(2,3) 1.7, for less than half the memory.
 double cost(const Network& network, const Layer& layer, Transform transform) {
   // A weight is read once; a number is computed from a map, or a map from it, by some additions, loads and stores.
   constexpr double kReadFloat = 5.0, kToTile = 8.5, kFromTile = 5.0;
@@ -243,13 +246,10 @@ double cost(const Network& network, const Layer& layer, Transform transform) {
   const double channels = static_cast<double>(in.channels) * floats(out.channels);
   const double weights = shape.weights * shape.weights;
   double products = 0, numbers = 0;
-  for (int i = 0; i < shape.weights; ++i) {
-    for (int j = 0; j < shape.weights; ++j) {
-      const int last = shape.weights - 1;
-      const double rows = (i == last ? shape.repeats : 1) * (j == last ? shape.repeats : 1) * tiles;
-      products += std::max(rows, kFullPixels) * channels;
-      numbers += rows;
-    }
+  for (int u = 0; u < shape.weights * shape.weights; ++u) {
+    const double rows = repeats_of(shape, u) * tiles;
+    products += std::max(rows, kFullPixels) * channels;
+    numbers += rows;
   }
   const double bytes = network.weight_storage == Storage::float16 ? 0.5 : 1.0;
   return products + weights * channels * bytes * kReadFloat +

@@ -9,7 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from pipnet_fast.engines.plan_file import Activation, LayerKind, PlanLayer
+from pipnet_fast.engines._types import WeightStorage
+from pipnet_fast.engines.fold import fold_trunk
+from pipnet_fast.engines.plan_file import Activation, LayerKind, PlanLayer, PlanNetwork
+from pipnet_fast.models import PIPNet
+from pipnet_fast.ops import BoundHead, Storage
 
 # The grid halves five times at every stride, and the engine has no code for halves of odd sizes.
 INPUT_MULTIPLE = 32
@@ -32,6 +36,31 @@ PRODUCTS = (operator.mul, torch.mul, "mul")
 GATE_READERS = 2
 # What changes nothing in eval mode.
 PASSES = (nn.Identity, nn.Dropout, nn.Dropout2d)
+
+
+def plan_of(
+    model: PIPNet, head_storage: Storage | None = None, weight_storage: WeightStorage = "float32"
+) -> PlanNetwork:
+    """A whole PIPNet, from crop to landmarks.
+
+    Args:
+        model: in eval mode on the CPU.
+        head_storage: what the head's weights are stored as; None as the model has them.
+        weight_storage: what a plan keeps the others as.
+
+    Raises:
+        ValueError: a model without a mean shape, or as for ``lower``.
+    """
+    head = model.head if head_storage is None else model.head.stored_as(head_storage)
+    return PlanNetwork(
+        model.config.input_size,
+        lower(fold_trunk(model), model.config.input_size),
+        BoundHead(head, model.table),
+        model.crop.scale,
+        model.crop.top_shift,
+        model.crop.pixel_base,
+        weight_storage,
+    )
 
 
 def lower(trunk: fx.GraphModule, input_size: int) -> tuple[PlanLayer, ...]:
@@ -186,12 +215,8 @@ class _Lowering:
         if layer.input == 0 and (self._layers or layer.kind != LayerKind.CONVOLUTION):
             self._refuse(node, "one convolution alone to read the crop", "another reader of it")
         _, height, width = self._shapes[layer.input]
-        if layer.kind == LayerKind.DECONVOLUTION:
-            height, width = 2 * height, 2 * width
-        elif layer.kind != LayerKind.GATE:
-            height, width = ((side + 2 * layer.padding - layer.kernel) // layer.stride + 1 for side in (height, width))
         self._layers.append(replace(layer, arrays=tuple(array.detach().contiguous() for array in layer.arrays)))
-        self._shapes.append(_Shape(layer.channels, height, width))
+        self._shapes.append(_Shape(layer.channels, layer.side(height), layer.side(width)))
         self._tensor[node] = len(self._layers)
 
     def _fuse_activation(self, node: fx.Node, activation: Activation) -> None:

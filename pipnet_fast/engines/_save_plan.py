@@ -1,19 +1,14 @@
 """A PIPNet as a file for the C++ engine alone, without Python or torch: ``csrc/pipnet.h`` reads it."""
 
-import contextlib
 import copy
 import os
-import uuid
 
-import numpy as np
-import numpy.typing as npt
-
-from pipnet_fast.engines._lower import lower
-from pipnet_fast.engines._types import WeightStorage
-from pipnet_fast.engines.fold import fold_trunk
-from pipnet_fast.engines.plan_file import WEIGHT_STORAGES, PlanNetwork, serialize
+from pipnet_fast._files import write_whole
+from pipnet_fast.engines._lower import plan_of
+from pipnet_fast.engines._types import WEIGHT_STORAGES, WeightStorage
+from pipnet_fast.engines.plan_file import serialize
 from pipnet_fast.models import PIPNet
-from pipnet_fast.ops import BoundHead, Storage
+from pipnet_fast.ops import Storage
 from pipnet_fast.ops.types import STORAGES
 
 
@@ -50,30 +45,9 @@ def save_plan(
         raise ValueError(f"save_plan: head_storage: expected None or one of {list(STORAGES)}, got {head_storage!r}")
     if weight_storage not in WEIGHT_STORAGES:
         raise ValueError(f"save_plan: weight_storage: expected one of {list(WEIGHT_STORAGES)}, got {weight_storage!r}")
-    model = copy.deepcopy(model).cpu().float()
-    head = model.head if head_storage is None else model.head.stored_as(head_storage)
     try:
-        layers = lower(fold_trunk(model), model.config.input_size)
+        network = plan_of(copy.deepcopy(model).cpu().float(), head_storage, weight_storage)
     except ValueError as error:
         raise ValueError(f"save_plan: model: {error}") from None
-    network = PlanNetwork(
-        model.config.input_size,
-        layers,
-        BoundHead(head, model.table),
-        model.crop.scale,
-        model.crop.top_shift,
-        model.crop.pixel_base,
-        weight_storage,
-    )
-    _write(path, serialize(network))
-
-
-def _write(path: str | os.PathLike[str], data: npt.NDArray[np.uint8]) -> None:
-    temporary = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data.data)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    data = serialize(network)
+    write_whole(path, lambda file: file.write(data.data))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, fx
@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from pipnet_fast.ops import Landmarks
 
 WeightStorage = Literal["float32", "float16"]
+WEIGHT_STORAGES: tuple[WeightStorage, ...] = get_args(WeightStorage)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,9 @@ import torch
 from torch import Tensor
 
 from pipnet_fast.crop import PixelBase
-from pipnet_fast.engines._types import WeightStorage
+from pipnet_fast.engines._types import WEIGHT_STORAGES, WeightStorage
 from pipnet_fast.ops import BoundHead
 from pipnet_fast.ops.types import CPU_PANEL, STORAGES
-
-WEIGHT_STORAGES: tuple[str, ...] = get_args(WeightStorage)
 
 MAGIC = b"pipnet\n\0"
 VERSION = 1
@@ -71,6 +69,14 @@ class PlanLayer:
     activation: Activation = Activation.NONE
     residual: int = -1
     """The tensor to add before the activation, or -1."""
+
+    def side(self, source: int) -> int:
+        """Height or width of the output, px, from the input's."""
+        if self.kind == LayerKind.GATE:
+            return source
+        if self.kind == LayerKind.DECONVOLUTION:
+            return 2 * source
+        return (source + 2 * self.padding - self.kernel) // self.stride + 1
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Model files: safetensors, with all that is needed to build the model inside. Nothing is unpickled."""
 
-import contextlib
 import json
 import os
-import uuid
 from dataclasses import asdict
 from types import NoneType
 from typing import Any
@@ -12,6 +10,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pipnet_fast._files import write_whole
 from pipnet_fast.backbones.resnet import BLOCKS, scaled
 from pipnet_fast.crop import CropRule
 from pipnet_fast.models._assembly import KINDS, assemble
@@ -44,15 +43,8 @@ def save(model: LandmarkModel, path: str | os.PathLike[str]) -> None:
     if isinstance(model, PIPNet) and model.mean_shape is not None:
         metadata["mean_shape"] = json.dumps(model.mean_shape.tolist())
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    temporary = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
-    try:
-        # Not by safetensors' own save_file, which makes files that only their owner may read.
-        with open(temporary, "wb") as file:
-            file.write(safetensors.torch.save(tensors, metadata))
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    # Not by safetensors' own save_file, which makes files that only their owner may read.
+    write_whole(path, lambda file: file.write(safetensors.torch.save(tensors, metadata)))
 
 
 def load(path: str | os.PathLike[str]) -> LandmarkModel:

@@ -1,4 +1,4 @@
-// What the engine's tests share: numbers to test with, and how results are compared and counted.
+// What the tests share: numbers to test with, and how results are compared and counted.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +17,13 @@ using Index = std::int64_t;
 using Floats = std::vector<float>;
 using Doubles = std::vector<double>;
 using pipnet::Activation;
+
+// ThreadSanitizer (and qemu-user) cannot follow threads started in the forked child of a process that had some.
+#if defined(__SANITIZE_THREAD__) || defined(PIPNET_NO_FORK)
+constexpr bool kCanFork = false;
+#else
+constexpr bool kCanFork = true;
+#endif
 
 // In a buffer before a call, and wanted after it where the call should have left it alone.
 constexpr double kUntouched = NAN;

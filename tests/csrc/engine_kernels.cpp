@@ -64,9 +64,9 @@ void check_depthwise(const std::string& isa, const pipnet::Kernels& kernels) {
               want[size(i)] = activated(activation, plain[size(i)]);
               want_sums[size(i % kBlock)] += want[size(i)];
             }
-            pipnet::DepthwiseTask task{input.data(), map.height,    map.width,   output.data(), out_height, out_width,
-                                       kernel,       stride,        padding,     weight.data(), bias.data(), activation,
-                                       range.first,  range.last,    sums.data()};
+            pipnet::DepthwiseTask task{input.data(), map.height,    map.width,   output.data(), out_height,
+                                       out_width,    kernel,        stride,      weight.data(), bias.data(),
+                                       activation,   range.first,   range.last,  sums.data()};
             const std::string what = isa + " depthwise " + text(kernel) + "x" + text(kernel) + " stride " +
                                      text(stride) + " of " + text(map.height) + "x" + text(map.width) + " activation " +
                                      text(static_cast<Index>(activation)) + " rows " + text(range.first) + " to " +

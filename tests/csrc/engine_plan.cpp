@@ -19,13 +19,6 @@
 #include "head_decode.h"
 #include "naive_network.h"
 
-// ThreadSanitizer (and qemu-user) cannot follow threads started in the forked child of a process that had some.
-#if defined(__SANITIZE_THREAD__) || defined(PIPNET_NO_FORK)
-constexpr bool kCanFork = false;
-#else
-constexpr bool kCanFork = true;
-#endif
-
 namespace {
 
 using check::Doubles;
@@ -166,7 +159,7 @@ struct Head {
 
   Head(NaiveNetwork& n, Index landmarks, Index neighbors, Storage storage) {
     const Index channels = n.network.layers.back().output.channels, votes = landmarks * (1 + neighbors);
-    const Index rows[2] = {(landmarks + pipnet::kPanel - 1) / pipnet::kPanel * pipnet::kPanel, 2 * votes};
+    const Index rows[2] = {pipnet::ceil_div(landmarks, pipnet::kPanel) * pipnet::kPanel, 2 * votes};
     const void* weights[2];
     for (std::size_t i = 0; i < 2; ++i) {
       weight[i] = n.random(rows[i] * channels, channels);
@@ -188,7 +181,6 @@ struct Head {
     packed = {landmarks, neighbors, storage, weights[0], weights[1], bias[0].data(), bias[1].data(), nullptr, nullptr,
               {starts.data(), sources.data(), merge.data()}};
     if (storage == Storage::int8) packed.score_scale = scale[0].data(), packed.vote_scale = scale[1].data();
-    n.network.has_head = true;
     n.network.head = packed;
   }
 };
@@ -425,7 +417,7 @@ void check_invalid() {
 int main() {
   const Known one(inverted(Storage::float32)), other(basic_blocks(Storage::float32));
   check_concurrent(one, other);
-  if (kCanFork) check_fork(one);
+  if (check::kCanFork) check_fork(one);
   for (Storage storage : {Storage::float32, Storage::float16, Storage::int8}) check_head(storage);
   check_many_threads(one);
   for (const Named& named : kNetworks) {

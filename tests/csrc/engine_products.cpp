@@ -1,7 +1,6 @@
 // The engine's matrix products, and its steps one by one: every convolution against naive loops in double precision.
 // Built under sanitizers like sanitize.cpp; every buffer is as large as its shape says, and what a call should leave
 // alone is NaN before and after.
-#include <functional>
 #include <set>
 #include <thread>
 
@@ -37,7 +36,7 @@ struct Pixels {
 
   // Up to the last float that the last pixel has.
   Index floats() const {
-    const Index runs = (inputs + length - 1) / length;
+    const Index runs = pipnet::ceil_div(inputs, length);
     return (runs - 1) * pitch + (count - 1) * apart + inputs - (runs - 1) * length;
   }
   Index place(Index pixel, Index input) const { return input / length * pitch + pixel * apart + input % length; }
@@ -145,14 +144,14 @@ Doubles interleaved(const Floats& stored, const pipnet::TensorShape& shape) {
   return moved;
 }
 
-using Make = std::function<pipnet::StepPointer(const pipnet::Network&, std::size_t)>;
+using Make = pipnet::StepPointer (*)(const pipnet::Network&, std::size_t);
 
 // The steps that there were: which transform one takes is its own choice.
 std::set<std::string> names;
 
 // Runs the step of the layers behind the two given tensors, which are its input and, perhaps, its residual.
 // Before the head stand convolutions only: `may_be_last`.
-void check_step(const std::string& what, NaiveNetwork& naive, const Make& make, bool may_be_last = true) {
+void check_step(const std::string& what, NaiveNetwork& naive, Make make, bool may_be_last = true) {
   static std::uint32_t turn = 0;
   ++turn;
   const Index batch = 1 + turn % 3;
@@ -209,9 +208,8 @@ void check_step(const std::string& what, NaiveNetwork& naive, const Make& make, 
 }
 
 pipnet::StepPointer make_depthwise(const pipnet::Network& network, std::size_t i) {
-  std::size_t layers = 0;
-  pipnet::StepPointer step = pipnet::make_depthwise(network, i, layers);
-  check::report("depthwise: layers", layers == network.layers.size() - i);
+  pipnet::StepPointer step = pipnet::make_depthwise(network, i);
+  check::report("depthwise: layers", step->layers() == network.layers.size() - i);
   return step;
 }
 
@@ -232,11 +230,10 @@ void check_stem(Index side, Index channels, Index kernel, bool pooled) {
   const pipnet::TensorShape out = naive.shape(output);
   const Floats want = blocked(plain, out, batch);
 
-  std::size_t layers = 0;
-  const pipnet::StepPointer step = pipnet::make_stem(naive.network, layers);
+  const pipnet::StepPointer step = pipnet::make_stem(naive.network);
   const std::string what = std::string(step->name()) + " " + text(kernel) + "x" + text(kernel) + " of " + text(side) +
                            " to " + text(channels) + " channels ";
-  check::report(what + "layers", layers == size(output));
+  check::report(what + "layers", step->layers() == size(output));
   const Index block = out.height * out.width * kBlock;
   for (pipnet::Isa isa : pipnet::available_isas()) {
     Floats got(want.size(), NAN);
@@ -254,6 +251,16 @@ struct Channels {
   Index in, out;
 };
 
+struct Convolution {
+  const char* name;
+  Index kernel, stride;
+  Make make;
+};
+constexpr Convolution kConvolutions[] = {{"3x3", 3, 1, pipnet::make_winograd},
+                                         {"3x3/2", 3, 2, pipnet::make_winograd},
+                                         {"1x1", 1, 1, pipnet::make_pointwise},
+                                         {"1x1/2", 1, 2, pipnet::make_pointwise}};
+
 void check_steps() {
   std::uint32_t seed = 0;
   const auto given = [&](const pipnet::TensorShape& in, const pipnet::TensorShape& out) {
@@ -269,20 +276,13 @@ void check_steps() {
         if (channels.in > 16 && height * width > 64 && height != 17) continue;  // they take long
         const Activation activation = kActivations[seed % 4];
         const pipnet::TensorShape in{channels.in, height, width};
-        const auto halved = [&](Index c) { return pipnet::TensorShape{c, (height + 1) / 2, (width + 1) / 2}; };
         for (Index residual : {-1, 2}) {
-          NaiveNetwork plain = given(in, {channels.out, height, width});
-          plain.convolution(1, channels.out, 3, 1, activation, residual);
-          check_step("3x3", plain, pipnet::make_winograd);
-          NaiveNetwork strided = given(in, halved(channels.out));
-          strided.convolution(1, channels.out, 3, 2, activation, residual);
-          check_step("3x3/2", strided, pipnet::make_winograd);
-          NaiveNetwork pointwise = given(in, {channels.out, height, width});
-          pointwise.convolution(1, channels.out, 1, 1, activation, residual);
-          check_step("1x1", pointwise, pipnet::make_pointwise);
-          NaiveNetwork sparse = given(in, halved(channels.out));
-          sparse.convolution(1, channels.out, 1, 2, activation, residual);
-          check_step("1x1/2", sparse, pipnet::make_pointwise);
+          for (const Convolution& c : kConvolutions) {
+            const Index out_height = (height - 1) / c.stride + 1, out_width = (width - 1) / c.stride + 1;
+            NaiveNetwork naive = given(in, {channels.out, out_height, out_width});
+            naive.convolution(1, channels.out, c.kernel, c.stride, activation, residual);
+            check_step(c.name, naive, c.make);
+          }
         }
         NaiveNetwork doubled = given(in, {});
         doubled.deconvolution(1, channels.out, activation);

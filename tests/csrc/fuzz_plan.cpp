@@ -34,7 +34,7 @@ void run(const pipnet::Network& network) {
     multiplies += numbers * inputs * std::max<std::int64_t>(layer.kernel * layer.kernel, 1);
   }
   const pipnet::TensorShape features = network.layers.back().output;
-  const std::int64_t votes = network.has_head ? network.head.landmarks * (1 + network.head.neighbors) : 0;
+  const std::int64_t votes = network.head ? network.head->votes() : 0;
   if (votes > 4096 || network.input_size > 96 || activations > kMostActivations || multiplies > kMostMultiplies) return;
   const std::vector<pipnet::Isa>& isas = pipnet::available_isas();
   pipnet::use_isa(pipnet::isa_name(isas[static_cast<std::size_t>(activations) % isas.size()]));
@@ -43,8 +43,8 @@ void run(const pipnet::Network& network) {
   const std::vector<std::uint8_t> crops(2 * 3 * pixels, 200);
   std::vector<float> out(static_cast<std::size_t>(2 * features.channels * features.height * features.width));
   plan.run_trunk({crops.data(), nullptr}, 2, out.data(), 2);
-  if (!network.has_head) return;
-  std::vector<float> points(static_cast<std::size_t>(4 * network.head.landmarks)), scores(points.size() / 2);
+  if (!network.head) return;
+  std::vector<float> points(static_cast<std::size_t>(4 * network.head->landmarks)), scores(points.size() / 2);
   plan.run({crops.data(), nullptr}, 2, points.data(), scores.data(), 2);
 }
 
@@ -66,12 +66,14 @@ bool load(const Bytes& bytes) {
         require(weights == nullptr || reinterpret_cast<const unsigned char*>(weights) == base + begins[array++]);
       require(layer.input >= 0 && layer.residual >= -1 && layer.output.height >= 1 && layer.output.width >= 1);
     }
-    require(!network.has_head || network.head.score_weight == base + begins[array]);
     require(begins.back() <= bytes.size());
-    const pipnet::MergeTable& table = network.head.table;
-    for (std::int64_t n = 0; network.has_head && n < network.head.landmarks; ++n)
-      for (std::int32_t i = table.starts[n]; i < table.starts[n + 1]; ++i)
-        require(table.sources[i] >= 0 && table.sources[i] < network.head.landmarks * (1 + network.head.neighbors));
+    if (network.head) {
+      require(network.head->score_weight == base + begins[array]);
+      const pipnet::MergeTable& table = network.head->table;
+      for (std::int64_t n = 0; n < network.head->landmarks; ++n)
+        for (std::int32_t i = table.starts[n]; i < table.starts[n + 1]; ++i)
+          require(table.sources[i] >= 0 && table.sources[i] < network.head->votes());
+    }
     try {
       run(network);
     } catch (const std::invalid_argument&) {

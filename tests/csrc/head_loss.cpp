@@ -2,23 +2,17 @@
 // threads than this machine has. Built under sanitizers like sanitize.cpp; every buffer is as large as its shape says.
 #include "head_loss.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <random>
-#include <string>
 #include <thread>
-#include <vector>
 
-#include "cpu.h"
+#include "check.h"
 
 namespace {
 
-using Index = std::int64_t;
-using Floats = std::vector<float>;
-using Doubles = std::vector<double>;
-
-std::size_t size(Index n) { return static_cast<std::size_t>(n); }
+using check::Doubles;
+using check::Floats;
+using check::Index;
+using check::report;
+using check::size;
 
 struct Result {
   Floats score_grad, vote_grad, terms, features, weights[4], biases[5];
@@ -110,8 +104,6 @@ struct Case {
   }
 };
 
-int passed = 0, failed = 0;
-
 void compare(const std::string& what, const Floats& got, const Doubles& want) {
   double largest = 0.0, worst = 0.0;
   for (double value : want) largest = std::max(largest, std::abs(value));
@@ -120,9 +112,8 @@ void compare(const std::string& what, const Floats& got, const Doubles& want) {
     if (!(off <= worst)) worst = off;
   }
   // What cancels leaves the rounding of its parts.
-  const bool good = got.size() == want.size() && worst <= 1e-5 * largest + 1e-7;
-  ++(good ? passed : failed);
-  if (!good) std::printf("FAILED %s: off by %g of %g\n", what.c_str(), worst, largest);
+  report(what, got.size() == want.size() && worst <= 1e-5 * largest + 1e-7,
+         "off by " + std::to_string(worst) + " of " + std::to_string(largest));
 }
 
 // What the passes should give, in double precision: of_terms as in Case::run.
@@ -179,7 +170,7 @@ struct Reference {
   }
 };
 
-void check(const Case& c) {
+void check_case(const Case& c) {
   const Reference want(c);
   for (pipnet::Isa isa : pipnet::available_isas()) {
     pipnet::use_isa(pipnet::isa_name(isa));
@@ -213,9 +204,7 @@ void check_concurrent(const Case& c) {
     });
   }
   for (std::thread& caller : callers) caller.join();
-  const bool good = std::count(wrong.begin(), wrong.end(), 0) == 8;
-  ++(good ? passed : failed);
-  if (!good) std::printf("FAILED 8 callers at once\n");
+  report("8 callers at once", std::count(wrong.begin(), wrong.end(), 0) == 8);
 }
 
 void check_transpose() {
@@ -247,8 +236,7 @@ int main() {
       for (Index landmarks : {1, 5, 19})
         for (Index neighbors : {0, 1, 10})
           for (Index channels : {1, 16, 33, 67, 160})
-            check(Case(batch, channels, landmarks, neighbors, 1 + channels % 3, 1 + landmarks % 4, labelled));
+            check_case(Case(batch, channels, landmarks, neighbors, 1 + channels % 3, 1 + landmarks % 4, labelled));
   check_concurrent(Case(5, 130, 19, 10, 3, 3, false));
-  std::printf("%d passed, %d failed\n", passed, failed);
-  return failed == 0 ? 0 : 1;
+  return check::summary();
 }

@@ -18,13 +18,6 @@
 
 #include "check.h"
 
-// ThreadSanitizer (and qemu-user) cannot follow threads started in the forked child of a process that had some.
-#if defined(__SANITIZE_THREAD__) || defined(PIPNET_NO_FORK)
-constexpr bool kCanFork = false;
-#else
-constexpr bool kCanFork = true;
-#endif
-
 namespace {
 
 using check::report;
@@ -152,6 +145,6 @@ int main() {
   check_throw();
   check_pinned();
   check_callers();
-  if (kCanFork) check_fork();
+  if (check::kCanFork) check_fork();
   return check::summary();
 }

@@ -3,7 +3,6 @@
 #include "engine/plan_file.h"
 
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -11,21 +10,16 @@
 #include <string>
 #include <vector>
 
+#include "check.h"
 #include "plan_bytes.h"
 
 namespace {
 
+using check::report;
 using plan_bytes::Aligned;
 using plan_bytes::Bytes;
 using plan_bytes::File;
 using pipnet::LayerKind;
-
-int passed = 0, failed = 0;
-
-void check(bool good, const std::string& what) {
-  ++(good ? passed : failed);
-  if (!good) std::printf("FAILED %s\n", what.c_str());
-}
 
 // What the loader says, or nothing.
 std::string message(const Bytes& bytes) {
@@ -40,13 +34,13 @@ std::string message(const Bytes& bytes) {
 
 void check_refused(const Bytes& bytes, const std::string& reason, const std::string& what) {
   const std::string got = message(bytes);
-  check(got.find("plan file: " + reason) == 0, what + ": expected \"" + reason + "\", got \"" + got + "\"");
+  report(what, got.find("plan file: " + reason) == 0, "expected \"" + reason + "\", got \"" + got + "\"");
 }
 
 void check_checksum() {
   const char* digits = "123456789";
-  check(pipnet::crc32(digits, 9) == 0xCBF43926u, "CRC-32 of its check value");
-  check(pipnet::crc32(digits, 0) == 0, "CRC-32 of nothing");
+  report("CRC-32 of its check value", pipnet::crc32(digits, 9) == 0xCBF43926u);
+  report("CRC-32 of nothing", pipnet::crc32(digits, 0) == 0);
 }
 
 void check_arrays(const File& file, const std::string& what) {
@@ -56,7 +50,7 @@ void check_arrays(const File& file, const std::string& what) {
   for (const pipnet::Layer& layer : network.layers)
     for (const void* array : {layer.weight, layer.bias, layer.weight2, layer.bias2})
       if (array != nullptr) got.push_back(array);
-  const pipnet::HeadWeights& head = network.head;
+  const pipnet::HeadWeights head = network.head.value_or(pipnet::HeadWeights{});
   for (const void* array : {head.score_weight, static_cast<const void*>(head.score_bias), head.vote_weight,
                             static_cast<const void*>(head.vote_bias), static_cast<const void*>(head.score_scale),
                             static_cast<const void*>(head.vote_scale), static_cast<const void*>(head.table.starts),
@@ -68,7 +62,7 @@ void check_arrays(const File& file, const std::string& what) {
   bool good = got.size() == want.size();
   for (std::size_t i = 0; good && i < got.size(); ++i)
     good = got[i] == static_cast<const unsigned char*>(memory.data()) + want[i];
-  check(good, what + ": arrays");
+  report(what + ": arrays", good);
 }
 
 void check_fields() {
@@ -76,23 +70,25 @@ void check_fields() {
   file.header.pixel_base = 1;
   const Aligned memory(file.bytes());
   const pipnet::Network network = pipnet::parse_network(memory.data(), memory.size());
-  check(network.input_size == 32 && network.crop_scale == 1.25f && network.crop_top_shift == -0.25f, "header");
-  check(network.pixel_centers, "pixel base");
-  check(network.has_head && network.head.landmarks == 19 && network.head.neighbors == 4, "head");
-  check(network.head.storage == pipnet::Storage::int8 && network.weight_storage == pipnet::Storage::float32, "storage");
-  check(network.head.table.starts[19] == 95 && network.head.table.weights[94] == 0.2f, "table");
+  report("header", network.input_size == 32 && network.crop_scale == 1.25f && network.crop_top_shift == -0.25f);
+  report("pixel base", network.pixel_centers);
+  const pipnet::HeadWeights& head = network.head.value();
+  report("head", head.landmarks == 19 && head.neighbors == 4);
+  report("storage", head.storage == pipnet::Storage::int8 && network.weight_storage == pipnet::Storage::float32);
+  report("table", head.table.starts[19] == 95 && head.table.weights[94] == 0.2f);
   const std::int64_t sides[] = {16, 8, 8, 8, 8, 8, 4, 1, 8}, channels[] = {5, 5, 18, 18, 18, 5, 5, 6, 17};
-  check(network.layers.size() == 9, "layers");
+  report("layers", network.layers.size() == 9);
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const pipnet::Layer& layer = network.layers[i];
     const pipnet::FileLayer& want = file.layers[i];
     const std::string what = "layer " + std::to_string(i);
-    check(layer.output.channels == channels[i] && layer.output.height == sides[i] && layer.output.width == sides[i],
-          what + ": shape");
-    check(static_cast<std::uint32_t>(layer.kind) == want.kind && layer.input == want.input &&
-              static_cast<std::uint32_t>(layer.activation) == want.activation && layer.residual == want.residual &&
-              layer.kernel == want.kernel && layer.stride == want.stride && layer.padding == want.padding &&
-              layer.squeezed == want.squeezed, what + ": fields");
+    report(what + ": shape", layer.output.channels == channels[i] && layer.output.height == sides[i] &&
+                                 layer.output.width == sides[i]);
+    report(what + ": fields", static_cast<std::uint32_t>(layer.kind) == want.kind && layer.input == want.input &&
+                                  static_cast<std::uint32_t>(layer.activation) == want.activation &&
+                                  layer.residual == want.residual && layer.kernel == want.kernel &&
+                                  layer.stride == want.stride && layer.padding == want.padding &&
+                                  layer.squeezed == want.squeezed);
   }
 }
 
@@ -112,7 +108,7 @@ void check_good() {
   const float values[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()};
   std::memcpy(odd_values.data() + begins[0], values, sizeof values);
   plan_bytes::seal(odd_values);
-  check(message(odd_values).empty(), "weights that are NaN and infinite");
+  report("weights that are NaN and infinite", message(odd_values).empty());
 }
 
 void check_cut_and_flipped(const File& file) {
@@ -268,7 +264,7 @@ void check_large() {
 
   File pools(4096, 0, 0);
   for (std::uint32_t i = 0; i < 1024; ++i) pools.add(LayerKind::max_pool, i, 3, 3, 2, 1);
-  check(message(layers_only(pools)).empty(), "1024 layers down to one pixel");
+  report("1024 layers down to one pixel", message(layers_only(pools)).empty());
 
   File heavy(32, 0, 0);
   heavy.add(LayerKind::convolution, 0, 16384, 7, 2, 3);
@@ -291,6 +287,5 @@ int main() {
   check_layers();
   check_table();
   check_large();
-  std::printf("%d passed, %d failed\n", passed, failed);
-  return failed == 0 ? 0 : 1;
+  return check::summary();
 }

@@ -5,57 +5,35 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
-#include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <stdexcept>
-#include <string>
 #include <thread>
-#include <vector>
 
-#include "cpu.h"
+#include "check.h"
 #include "decode.h"
 #include "head_decode.h"
 #include "normalize.h"
 
-// ThreadSanitizer (and qemu-user) cannot follow threads started in the forked child of a process that had some.
-#if defined(__SANITIZE_THREAD__) || defined(PIPNET_NO_FORK)
-constexpr bool kCanFork = false;
-#else
-constexpr bool kCanFork = true;
-#endif
-
 namespace {
 
+using check::Floats;
+using check::Index;
+using check::report;
+using check::size;
 using pipnet::kPanel;
-using Index = std::int64_t;
-using Floats = std::vector<float>;
 
 struct Grid : pipnet::Grid {
   Index cells() const { return height * width; }
 };
-
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
 // What the gaps of a padded view hold: it wins, and spoils every sum, if it is read.
 constexpr float kGap = 1e9f;
 // In the outputs before a call: a NaN that no arithmetic gives.
 const float kUnwritten = std::nanf("0xdead");
-
-int passed = 0, failed = 0;
-
-// `wrong` says what went wrong, and is empty if nothing did.
-void report(const std::string& what, const std::string& wrong) {
-  ++(wrong.empty() ? passed : failed);
-  if (!wrong.empty() && failed <= 100) std::printf("FAILED %s: %s\n", what.c_str(), wrong.c_str());
-}
-
-std::size_t size(Index n) { return static_cast<std::size_t>(n); }
 
 struct Random {
   std::mt19937 engine;
@@ -293,7 +271,8 @@ struct HeadCase {
   }
 
   double score(Index b, Index n, Index cell) const {
-    return dot(score_bias[size(n)], score_weight.values, n / kPanel * shape.channels * kPanel + n % kPanel, kPanel, b, cell);
+    const Index first = n / kPanel * shape.channels * kPanel + n % kPanel;
+    return dot(score_bias[size(n)], score_weight.values, first, kPanel, b, cell);
   }
   double vote(Index b, Index v, Index axis, Index cell) const {
     return dot(vote_bias[size(2 * v + axis)], vote_weight.values, (2 * v + axis) * shape.channels, 1, b, cell);
@@ -390,7 +369,7 @@ std::string fault(const char* name, const Floats& got, const Wants& wants) {
 }
 
 template <class Case>
-void check(const char* operation, const Shape& shape) {
+void check_case(const char* operation, const Shape& shape) {
   static std::uint32_t seed = 0;
   const Case c(shape, ++seed);
   for (pipnet::Isa isa : pipnet::available_isas()) {
@@ -402,7 +381,8 @@ void check(const char* operation, const Shape& shape) {
       else out = c.run(threads);
       const std::string how = std::string(operation) + " " + pipnet::isa_name(isa) + " threads=" +
                               std::to_string(threads) + " " + shape.text() + " seed=" + std::to_string(seed) + c.note();
-      report(how, fault("scores", out.scores, c.scores) + fault("points", out.points, c.points));
+      const std::string wrong = fault("scores", out.scores, c.scores) + fault("points", out.points, c.points);
+      report(how, wrong.empty(), wrong);
     }
   }
 }
@@ -415,15 +395,15 @@ void sweep() {
       for (Index neighbors : {0, 1, 5})
         for (Grid grid : {Grid{1, 1}, Grid{1, 7}, Grid{5, 9}, Grid{8, 8}, Grid{13, 13}})
           for (Layout layout : {kNchw, kChannelsLast, kPadded, kBroadcast, kMixed}) {
-            check<MapsCase>("decode", {batch, 0, landmarks, neighbors, grid, layout, any_fill()});
+            check_case<MapsCase>("decode", {batch, 0, landmarks, neighbors, grid, layout, any_fill()});
             if (layout == kMixed) continue;  // features are one tensor
             for (Index channels : {1, 3, 16, 33, 64})
-              check<HeadCase>("head_decode", {batch, channels, landmarks, neighbors, grid, layout, any_fill()});
+              check_case<HeadCase>("head_decode", {batch, channels, landmarks, neighbors, grid, layout, any_fill()});
           }
-  check<HeadCase>("head_decode", {1, 16, 17, 1, {64, 64}, kChannelsLast, kIntegers});
-  check<HeadCase>("head_decode", {1, 3, 17, 5, {64, 64}, kNchw, kPlanted});
-  check<MapsCase>("decode", {1, 0, 17, 5, {64, 64}, kNchw, kReals});
-  check<MapsCase>("decode", {11, 0, 98, 1, {5, 9}, kMixed, kIntegers});  // planes enough for five threads
+  check_case<HeadCase>("head_decode", {1, 16, 17, 1, {64, 64}, kChannelsLast, kIntegers});
+  check_case<HeadCase>("head_decode", {1, 3, 17, 5, {64, 64}, kNchw, kPlanted});
+  check_case<MapsCase>("decode", {1, 0, 17, 5, {64, 64}, kNchw, kReals});
+  check_case<MapsCase>("decode", {11, 0, 98, 1, {5, 9}, kMixed, kIntegers});  // planes enough for five threads
 }
 
 bool same(const Output& a, const Output& b) { return a.points == b.points && a.scores == b.scores; }
@@ -442,7 +422,7 @@ void check_concurrent(const HeadCase& head, const MapsCase& maps) {
     }
     for (std::thread& caller : callers) caller.join();
     report(std::string("8 callers at once ") + pipnet::isa_name(isa) + " " + head.shape.text(),
-           wrong == 0 ? "" : std::to_string(wrong) + " results differ from those of one thread");
+           wrong == 0, std::to_string(wrong) + " results differ from those of one thread");
   }
 }
 
@@ -457,8 +437,8 @@ void check_fork(const HeadCase& head) {
   }
   int status = -1;
   const bool waited = child > 0 && waitpid(child, &status, 0) == child;
-  report("head_decode in a forked child, threads=5 " + head.shape.text(),
-         waited && status == 0 ? "" : "wait status " + std::to_string(status));
+  report("head_decode in a forked child, threads=5 " + head.shape.text(), waited && status == 0,
+         "wait status " + std::to_string(status));
 }
 
 void check_normalize() {
@@ -476,7 +456,7 @@ void check_normalize() {
         const std::size_t channel = i % 3, pixel = i / 3 % size(pixels), image = i / 3 / size(pixels);
         good &= out[(image * 3 + channel) * size(pixels) + pixel] == table[channel * 256 + crops[i]];
       }
-      report("normalize B=" + std::to_string(batch) + " pixels=" + std::to_string(pixels), good ? "" : "wrong");
+      report("normalize B=" + std::to_string(batch) + " pixels=" + std::to_string(pixels), good);
     }
   }
 }
@@ -484,9 +464,9 @@ void check_normalize() {
 void check_unknown_isa() {
   try {
     pipnet::use_isa("bogus");
-    report("use_isa", "took a name that it does not know");
+    report("use_isa", false, "took a name that it does not know");
   } catch (const std::invalid_argument&) {
-    report("use_isa", "");
+    report("use_isa", true);
   }
 }
 
@@ -497,9 +477,8 @@ int main() {
   const MapsCase maps({3, 0, 98, 5, {8, 8}, kNchw, kReals}, 1);
   sweep();
   check_concurrent(head, maps);
-  if (kCanFork) check_fork(head);
+  if (check::kCanFork) check_fork(head);
   check_normalize();
   check_unknown_isa();
-  std::printf("%d passed, %d failed\n", passed, failed);
-  return failed == 0 ? 0 : 1;
+  return check::summary();
 }
