@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--offset-px", type=float, nargs=2, default=(-1.0, 0.0), help="added to all labels")
     parser.add_argument("--every", type=int, default=1, help="keep every so many-th of the faces without labels")
     arguments = parser.parse_args()
-    options = {"layout": "300w68", "offset_px": list(arguments.offset_px)}
+    options: dict[str, Any] = {"layout": "300w68", "offset_px": list(arguments.offset_px)}
     train, val = (open_data("table", arguments.data, split, **options) for split in ("train", "val"))
     random = np.random.default_rng(arguments.seed)
     persons = sorted({person_of(sample) for sample in train.samples})
@@ -115,7 +116,8 @@ def spoil(face: Spoiled, box: Floats, random: np.random.Generator) -> Spoiled:
     height, width = face.picture.shape[:2]
     side = float(np.sqrt((box[2:] - box[:2]).prod()))
     x, y = (box[:2] + box[2:]) / 2
-    turn = cv2.getRotationMatrix2D((float(x), float(y)), random.uniform(-TURN_DEG, TURN_DEG), 1.0)
+    angle = random.uniform(-TURN_DEG, TURN_DEG)
+    turn = np.asarray(cv2.getRotationMatrix2D((float(x), float(y)), angle, 1.0), dtype=np.float64)
     # OpenCV counts from pixel centers.
     shifted = turn.copy()
     shifted[:, 2] += turn[:, :2] @ [0.5, 0.5] - 0.5

@@ -33,7 +33,7 @@ def fold_trunk(model: nn.Module) -> fx.GraphModule:
     for module in root.modules():
         if isinstance(module, ThinShortcut):
             # It differs in its backward pass alone.
-            module.__class__ = nn.Conv2d
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
     with torch.no_grad():
         graph = _Tracer().trace(root)
     trunk = fx.GraphModule(root, graph)

@@ -53,8 +53,8 @@ class Learner:
         for part in range(parts):
             with self._unsynchronized() if part + 1 < parts else nullcontext():
                 # Of the whole batch the same faces, however many processes share it.
-                share = (values[part::parts] for values in (batch.crops, points_frac, index))
-                terms = self._terms(*share, counts)
+                share = slice(part, None, parts)
+                terms = self._terms(batch.crops[share], points_frac[share], index[share], counts)
                 self.scaler.scale(terms["loss"]).backward()  # type: ignore[no-untyped-call]
             sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
         if self.options.clip_norm:
