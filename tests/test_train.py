@@ -18,7 +18,7 @@ from torch import Tensor
 
 import pipnet_fast as pf
 from pipnet_fast.cli import main
-from pipnet_fast.data import open_data
+from pipnet_fast.data import Batch, open_data
 from pipnet_fast.evaluate import evaluate
 from pipnet_fast.pipeline.images import read_rgb
 from pipnet_fast.train import TrainConfig, TrainError, train
@@ -197,10 +197,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipnet_fast.cli import main
-from pipnet_fast.train import checkpoint
 from pipnet_fast.train.learner import Learner
 where, count = sys.argv[1], int(sys.argv[2])
-owner, name = {"step": (Learner, "step"), "fsync": (checkpoint.os, "fsync"), "replace": (os, "replace")}[where]
+owner, name = {"step": (Learner, "step"), "fsync": (os, "fsync"), "replace": (os, "replace")}[where]
 original, calls = getattr(owner, name), []
 def dying(*arguments):
     calls.append(0)
@@ -306,8 +305,8 @@ def test_loss_that_is_not_finite(
 ) -> None:
     step = Learner.step
 
-    def diverging(self: Learner, crops: Tensor, points_frac: Tensor, moment: float) -> dict[str, Tensor]:
-        terms = step(self, crops, points_frac, moment)
+    def diverging(self: Learner, batch: Batch, moment: float) -> dict[str, Tensor]:
+        terms = step(self, batch, moment)
         return {name: term * value for name, term in terms.items()} if moment >= epoch + 0.5 else terms
 
     monkeypatch.setattr(Learner, "step", diverging)
