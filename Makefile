@@ -23,9 +23,10 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy bench
 	MYPYPATH=build/typecheck PYTHONPATH=build/typecheck $(BIN)/stubtest --allowlist .stubtest-allowlist pipnet_fast._C
 
-# The C++ core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
+# The C++ core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer; CI runs the tests
+# beside them, which take longer and go first.
 sanitize:
-	$(MAKE) --jobs 2 --file tests/csrc/Makefile OUT=build/sanitize
+	nice $(MAKE) --jobs 2 --file tests/csrc/Makefile OUT=build/sanitize
 
 # Files that try to break the C++ engine: `make fuzz SECONDS=600`.
 fuzz:
