@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import pipnet_fast as pf
-from pipnet_fast.cli import eval as command
 from pipnet_fast.cli import main
 from pipnet_fast.data import DataError, FaceData, ImageFile, Sample
 from pipnet_fast.layouts import Layout, load_layout, load_mean_shape
@@ -65,7 +64,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaceData:
             raise DataError(f"{root}: no split {split}")
         return faces
 
-    monkeypatch.setattr(command, "open_data", open_data)
+    monkeypatch.setattr("pipnet_fast.cli._faces.open_data", open_data)
     return faces
 
 
@@ -136,7 +135,7 @@ def test_the_box_and_a_detector(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     points, box = found.landmarks[0].astype(np.float64), found.boxes[0, :4].astype(np.float64)
     face = Sample(ImageFile(path), points, box + 10)
     faces = FaceData("one/test", load_layout("300w68"), [face], pf.CropRule(), tight=True)
-    monkeypatch.setattr(command, "open_data", lambda *args, **kwargs: faces)
+    monkeypatch.setattr("pipnet_fast.cli._faces.open_data", lambda *args, **kwargs: faces)
     nmes = []
     for options in ([], ["--detector", "haar"]):
         assert run("eval", "box", "--data", "table", tmp_path, "--out", tmp_path / "o", *options).status == 0

@@ -1,7 +1,6 @@
 """``pipnet-fast eval``: how good models and files of predictions are on labelled faces."""
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -9,11 +8,11 @@ from typing import Any, NamedTuple, get_args
 from torch import Tensor
 from tqdm import tqdm
 
-from pipnet_fast.cli._arguments import folder_argument, named_values
+from pipnet_fast.cli._arguments import folder_argument
+from pipnet_fast.cli._faces import add_face_arguments, open_faces, report_left_out
 from pipnet_fast.cli._models import BOX, load_model, model_names
 from pipnet_fast.cli._tables import aligned
-from pipnet_fast.data import FaceData, open_data
-from pipnet_fast.data.readers import READERS
+from pipnet_fast.data import FaceData
 from pipnet_fast.data.samples import Norm
 from pipnet_fast.engines import compile
 from pipnet_fast.evaluate import (
@@ -55,10 +54,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="MODEL",
         help=f'.safetensors model, official .pth checkpoint, predictions (.csv, .json), or "{BOX}": the one in the box',
     )
-    parser.add_argument(
-        "--data", nargs=2, required=True, metavar=("NAME", "ROOT"), help=f"{', '.join(READERS)}; and its folder"
-    )
-    parser.add_argument("--split", default="test", help="which part of it (default: test)")
+    add_face_arguments(parser)
     parser.add_argument(
         "--norm", choices=get_args(Norm), help="what errors are divided by (default: as the data set's)"
     )
@@ -66,21 +62,10 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "--threshold", type=float, default=THRESHOLD, metavar="PERCENT", help="of failure rate and AUC (default: 10)"
     )
     parser.add_argument("--boxes", metavar="KIND", help="which of the data set's boxes, where it has several")
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the data set's reader, as layout=300w68"
-    )
     parser.add_argument("--detector", metavar="NAME", help="crop by what a detector finds: haar or yunet:PATH")
     parser.add_argument("--flip-average", action="store_true", help="also average with the mirrored crop, apart")
     parser.add_argument("--sweep", metavar="KEY", help="with --out: NME against num_neighbors, stride, ... (sweep.png)")
-    parser.add_argument(
-        "--mean-shape", metavar="SHAPE", help="of official checkpoints: a layout's name or meanface.txt"
-    )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out and count what cannot be read")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: cpu)")
     parser.add_argument("--engine", default="torch", help="auto or one of those that `pipnet-fast info` lists")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="B")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
-    parser.add_argument("--out", metavar="DIR", help="folder for the results, made if need be")
     parser.set_defaults(run=run)
 
 
@@ -94,8 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         figures.require_matplotlib()
     subjects = list(_subjects(arguments))
     settings = [_setting(subject, arguments.sweep) for subject in subjects] if arguments.sweep else None
-    name, root = arguments.data
-    data = open_data(name, root, arguments.split, skip_bad=arguments.skip_bad, **_options(arguments))
+    data = open_faces(arguments, **({"boxes": arguments.boxes} if arguments.boxes else {}))
     detector = create_detector(arguments.detector)
     boxes = None if detector is None else detected_boxes(data, detector)
     plain, averaged = [], []
@@ -114,16 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         if settings:
             figures.draw_sweep(plain, settings, arguments.sweep, out / "sweep.png")
         print(f"written to {out}")
-    bad = {entry.where: entry.reason for evaluation in evaluations for entry in evaluation.bad}
-    if bad:
-        print(f"{len(bad)} face(s) were left out:", *bad.values(), sep="\n  ", file=sys.stderr)
-    return 1 if bad else 0
-
-
-def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Of the reader."""
-    options: dict[str, Any] = {"boxes": arguments.boxes} if arguments.boxes else {}
-    return options | named_values("--option", arguments.option, "KEY=VALUE")
+    return report_left_out(entry for evaluation in evaluations for entry in evaluation.bad)
 
 
 def _subjects(arguments: argparse.Namespace) -> Iterator[Subject]:

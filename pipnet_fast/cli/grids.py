@@ -1,16 +1,14 @@
 """``pipnet-fast grids``: how often the right grid cell wins, at a PIPNet's stride and at coarser ones."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipnet_fast.cli._arguments import folder_argument, named_values
+from pipnet_fast.cli._arguments import folder_argument
+from pipnet_fast.cli._faces import add_face_arguments, open_faces, report_left_out
 from pipnet_fast.cli._models import BOX, load_model, model_names
 from pipnet_fast.cli._tables import aligned, write_rows
-from pipnet_fast.data import open_data
-from pipnet_fast.data.readers import READERS
 from pipnet_fast.evaluate import figures
 from pipnet_fast.evaluate.grids import POOLINGS, GridAccuracy, grid_accuracy
 
@@ -31,21 +29,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="MODEL",
         help=f'.safetensors model or official .pth checkpoint of a PIPNet, or "{BOX}": the one in the box',
     )
-    parser.add_argument(
-        "--data", nargs=2, required=True, metavar=("NAME", "ROOT"), help=f"{', '.join(READERS)}; and its folder"
-    )
-    parser.add_argument("--split", default="test", help="which part of it (default: test)")
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the data set's reader, as layout=300w68"
-    )
-    parser.add_argument(
-        "--mean-shape", metavar="SHAPE", help="of official checkpoints: a layout's name or meanface.txt"
-    )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out and count what cannot be read")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: cpu)")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="B")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
-    parser.add_argument("--out", metavar="DIR", help="folder for the results, made if need be")
+    add_face_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -56,9 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         figures.require_matplotlib()
     names = model_names(arguments.models)
     models = [load_model(model, arguments.mean_shape, arguments.device) for model in arguments.models]
-    name, root = arguments.data
-    options = named_values("--option", arguments.option, "KEY=VALUE")
-    data = open_data(name, root, arguments.split, skip_bad=arguments.skip_bad, **options)
+    data = open_faces(arguments)
     accuracies = [
         grid_accuracy(
             model,
@@ -75,10 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
         _write(accuracies, out)
         print(f"written to {out}")
-    bad = {entry.where: entry.reason for accuracy in accuracies for entry in accuracy.bad}
-    if bad:
-        print(f"{len(bad)} face(s) were left out:", *bad.values(), sep="\n  ", file=sys.stderr)
-    return 1 if bad else 0
+    return report_left_out(entry for accuracy in accuracies for entry in accuracy.bad)
 
 
 def _text(accuracies: Sequence[GridAccuracy]) -> str:
