@@ -16,8 +16,9 @@ import pipnet_fast as pf
 from pipnet_fast.cli import main
 from pipnet_fast.data import DataError
 from pipnet_fast.data.loader import CropLoader
+from pipnet_fast.data.samples import blackened
 from pipnet_fast.data.sources import BlackImage
-from pipnet_fast.evaluate.prior import Prior, blackened, faceless, implicit_prior
+from pipnet_fast.evaluate.prior import Prior, faceless, implicit_prior
 from pipnet_fast.pipeline.images import ImageError, read_rgb
 from tests.pictures import Picture, data, face, numbered
 from tests.test_sources import write_video

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import os
 import re
 import shutil
 import signal
@@ -22,7 +21,7 @@ from pipnet_fast.selftrain import SelfTrainConfig, read_labels
 from pipnet_fast.selftrain.faces import open_unlabelled
 from pipnet_fast.train import TrainConfig
 from pipnet_fast.train._fields import fields_of
-from tests.training import arguments, write_faces
+from tests.training import arguments, launch, write_faces
 
 pytest.importorskip("pyarrow")
 
@@ -233,16 +232,7 @@ def test_sets_in_other_boxes_are_told(faces: Path, uninterrupted: Path, tmp_path
 
 
 def test_two_processes_are_as_one(faces: Path, uninterrupted: Path, tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
-    command = [
-        *torchrun,
-        "--rdzv-endpoint=localhost:0",
-        "-m",
-        "pipnet_fast",
-        *words(faces, tmp_path / "two", *SEQUENCE),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = launch(*words(faces, tmp_path / "two", *SEQUENCE), timeout=240)
     assert done.returncode == 0, done.stderr
     two, one = (table(folder / "rounds.csv") for folder in (tmp_path / "two", uninterrupted))
     assert float(two[0]["loss"]) == pytest.approx(float(one[0]["loss"]), rel=1e-3)

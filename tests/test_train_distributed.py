@@ -2,10 +2,7 @@
 
 import copy
 import csv
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,20 +15,9 @@ from torch import nn
 import pipnet_fast as pf
 from pipnet_fast.data._crops import generator
 from pipnet_fast.train.distributed import SyncBatchNorm2d, synchronize_batchnorm
-from tests.training import arguments, run, write_faces
+from tests.training import arguments, launch, run, write_faces
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 8, "accumulate": 2, "val_split": "train", "eval_every": 2}
-
-
-def launch(*words: str) -> subprocess.CompletedProcess[str]:
-    """torchrun with two processes, on a port of its own."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
-    endpoint = ["--rdzv-endpoint=localhost:0", "-m", "pipnet_fast"]
-    # One thread in each, and no advice about it on stderr.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*torchrun, *endpoint, *words], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def table(folder: Path) -> list[dict[str, str]]:

@@ -1,5 +1,8 @@
 """Small faces to train on, in a table of one's own, and the flags of runs that take seconds."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +69,14 @@ def arguments(root: Path, out: Path, **changes: Any) -> list[str]:
 def run(root: Path, out: Path, *more: str, **changes: Any) -> int:
     """The command's exit status."""
     return main([*arguments(root, out, **changes), *more])
+
+
+def launch(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """torchrun with two processes, on a port of its own."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    endpoint = ["--rdzv-endpoint=localhost:0", "-m", "pipnet_fast"]
+    # One thread in each, and no advice about it on stderr.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*torchrun, *endpoint, *words], env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )

@@ -91,7 +91,7 @@ def mean_face(
     places = np.linspace(0, len(data) - 1, min(limit, len(data))).round().astype(int)
     bad = BadSamples(skip_bad)
     chosen = [data.samples[i] for i in places.tolist()]
-    missing = sum(not _has_box(sample) for sample in chosen)
+    missing = sum(not sample.has_box for sample in chosen)
     if missing and detector is None:
         raise ValueError(
             f"mean_face: {data.name}: detector: {missing} of {len(chosen)} picture(s) have no box; name a detector "
@@ -203,13 +203,9 @@ def _same(a: Layout, b: Layout) -> bool:
     return np.array_equal(a.flip, b.flip)
 
 
-def _has_box(sample: Sample) -> bool:
-    return bool(np.isfinite(sample.box).all())
-
-
 def _with_box(sample: Sample, detector: Detector, bad: BadSamples) -> list[Sample]:
     """The sample, or for a picture without a box every face that is found in it."""
-    if _has_box(sample):
+    if sample.has_box:
         return [sample]
     boxes = np.empty((0, 4))
     with bad.guard(str(sample.image)):

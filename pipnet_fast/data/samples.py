@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipnet_fast.crop import CropRule, tight_boxes
-from pipnet_fast.data.sources import ImageSource
+from pipnet_fast.data.sources import BlackImage, ImageSource
 from pipnet_fast.layouts import Layout
 
 Points = npt.NDArray[np.float64]
@@ -33,6 +33,11 @@ class Sample:
     landmarks: Points | None
     box: Points
     subsets: tuple[str, ...] = ()
+
+    @property
+    def has_box(self) -> bool:
+        """Whether it is known where the face is; else the box is NaN, and a detector is to find it."""
+        return bool(np.isfinite(self.box).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +119,12 @@ class FaceData:
             missing = np.flatnonzero(counts == 0).tolist()
             raise ValueError(f"{self.name}: mean shape: landmarks {missing} are labelled in no face")
         return np.asarray(np.where(labelled, stacked, 0.0).sum(axis=0) / counts)
+
+
+def blackened(data: FaceData) -> FaceData:
+    """The same faces in black pictures: a model trained on them knows of nothing but positions (Figure 9a)."""
+    samples = [replace(sample, image=BlackImage(sample.image)) for sample in data.samples]
+    return replace(data, name=f"{data.name}, blackened", samples=samples)
 
 
 def tight_box(landmarks: npt.NDArray[np.floating[Any]] | None, where: str) -> Points:

@@ -85,7 +85,7 @@ def evaluate(
             f"{model.config.num_landmarks}"
         )
     shown = data if boxes is None else _with_boxes(data, boxes)
-    found = [i for i, sample in enumerate(shown.samples) if np.isfinite(sample.box).all()]
+    found = [i for i, sample in enumerate(shown.samples) if sample.has_box]
     points = np.full((len(data), data.layout.num_landmarks, 2), np.nan)
     scores = np.full(points.shape[:2], np.nan)
     bad: list[BadSample] = []

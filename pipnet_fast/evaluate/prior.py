@@ -5,7 +5,7 @@ what they look like. Pictures without a face show that part alone.
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import cv2
@@ -14,8 +14,6 @@ import numpy.typing as npt
 import torch
 
 from pipnet_fast.data.readers import open_data
-from pipnet_fast.data.samples import FaceData
-from pipnet_fast.data.sources import BlackImage
 from pipnet_fast.evaluate.predict import Run
 from pipnet_fast.layouts import MeanShape
 
@@ -122,12 +120,6 @@ def faceless(pictures: str | os.PathLike[str], size: int, count: int = 16, seed:
     samples = open_data("images", pictures, "all").samples
     places = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
     return np.stack([_resized(samples[i].image.read(), size) for i in places.tolist()])
-
-
-def blackened(data: FaceData) -> FaceData:
-    """The same faces in black pictures: a model trained on them knows of nothing but positions (Figure 9a)."""
-    samples = [replace(sample, image=BlackImage(sample.image)) for sample in data.samples]
-    return replace(data, name=f"{data.name}, blackened", samples=samples)
 
 
 def _resized(image: Crops, size: int) -> Crops:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
+from pipnet_fast.selftrain.labels import SHARD_SIZE
 from pipnet_fast.selftrain.objectives import ScoreMean
 from pipnet_fast.selftrain.tasks import SEQUENCES, TASKS, Method, Task
 from pipnet_fast.train._fields import MAY_CHANGE, check_types
@@ -35,7 +36,9 @@ class RoundsConfig:
     ] = None
     domain_weight: Annotated[float, "weight of the domain term of DANN"] = 0.1
     label_batch: Annotated[int, "faces per forward pass that predicts pseudo-labels", MAY_CHANGE] = 64
-    shard_faces: Annotated[int, "faces per file of pseudo-labels, which are lost at most when a process dies"] = 4096
+    shard_faces: Annotated[int, "faces per file of pseudo-labels, which are lost at most when a process dies"] = (
+        SHARD_SIZE
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""

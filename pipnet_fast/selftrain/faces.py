@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data import FaceData, open_data
 from pipnet_fast.layouts import Layout
@@ -42,7 +40,7 @@ def open_unlabelled(config: UnlabelledConfig, layout: Layout, *, skip_bad: bool)
 
 def has_boxes(data: FaceData) -> bool:
     """Whether it is known where the faces are."""
-    return not np.isnan([sample.box for sample in data.samples]).any()
+    return all(sample.has_box for sample in data.samples)
 
 
 def as_crops(data: FaceData) -> FaceData:

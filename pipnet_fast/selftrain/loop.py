@@ -1,13 +1,12 @@
 """Rounds of self-training: train, label what has no labels, train on both; whatever is done already is kept."""
 
 import csv
-import io
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipnet_fast.crop import CropRule
 from pipnet_fast.data import FaceData
@@ -23,15 +22,12 @@ from pipnet_fast.selftrain.tasks import Task
 from pipnet_fast.train.checkpoint import write_atomically
 from pipnet_fast.train.config import TrainConfig
 from pipnet_fast.train.distributed import World, join
-from pipnet_fast.train.log import require_matplotlib
+from pipnet_fast.train.log import Row, require_matplotlib, write_table
 from pipnet_fast.train.loop import FINAL, Recipe, Run, settings, supervised
 from pipnet_fast.train.objective import Objective
 from pipnet_fast.train.setup import Faces, create_model, load_faces, model_crop
 
 CONFIG, TABLE = "config.toml", "rounds.csv"
-
-# One round: its number and task, the faces it learned from, and the last epoch of its training.
-Row = dict[str, Any]
 
 
 class SelfTrainResult(NamedTuple):
@@ -42,7 +38,7 @@ class SelfTrainResult(NamedTuple):
     final: Path
     """The model after the last round, for ``pf.load``."""
     rounds: list[Row]
-    """The rows of rounds.csv."""
+    """The rows of rounds.csv: number and task, the faces learned from, the last epoch of the training."""
 
 
 def selftrain(config: SelfTrainConfig, *, resume: bool = False) -> SelfTrainResult:
@@ -231,12 +227,3 @@ class SelfTraining:
             )
         if differing := SelfTrainConfig.from_toml(path).differences(self.config):
             raise ValueError(f"resume: {path} is of another run: {'; '.join(differing)}")
-
-
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as CSV, which appears whole."""
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
-    table.writeheader()
-    table.writerows(rows)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))

@@ -42,15 +42,23 @@ class Log:
         """
         if not history:
             return
-        columns = list(dict.fromkeys(name for row in history for name in row))
-        text = io.StringIO(newline="")
-        table = csv.DictWriter(text, columns)
-        table.writeheader()
-        table.writerows(history)
-        write_atomically(self._folder / "log.csv", lambda file: file.write(text.getvalue().encode()))
+        write_table(self._folder / "log.csv", history)
         if last or time.monotonic() - self._drawn > SECONDS_BETWEEN_DRAWINGS:
             draw_curves(history, self._folder / "curves.png")
             self._drawn = time.monotonic()
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as CSV, with a column for every name that one of them has.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
+    table.writeheader()
+    table.writerows(rows)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def draw_curves(history: Sequence[Row], path: Path) -> None:

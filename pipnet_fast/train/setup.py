@@ -9,7 +9,7 @@ from pipnet_fast.crop import CropRule, fit_crop_rule
 from pipnet_fast.data import FaceData, open_data
 from pipnet_fast.data.augment import Augmentation
 from pipnet_fast.data.loader import CropLoader
-from pipnet_fast.evaluate.prior import blackened
+from pipnet_fast.data.samples import blackened
 from pipnet_fast.models import LandmarkModel
 from pipnet_fast.models._assembly import KINDS
 from pipnet_fast.train.config import DataConfig, ModelConfig, TrainConfig
