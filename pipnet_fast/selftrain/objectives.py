@@ -29,6 +29,7 @@ class TaskLoss(Objective):
     """
 
     model: PIPNet
+    _addends: Tensor
 
     def __init__(
         self,
@@ -44,47 +45,44 @@ class TaskLoss(Objective):
             ValueError: a grid that cannot be pooled as often as the task asks for.
         """
         super().__init__(model, options)
-        self._labelled, self._task, self._score_mean = labelled, task, score_mean
+        self._labelled, self._task = labelled, task
         task.check_grid(model.config.input_size, model.config.stride)
-        self._side = model.config.input_size // model.config.stride
+        side = model.config.input_size // model.config.stride
+        self._levels = sorted({0, *task.levels})
+        # For how much a label of each level stands in the three means; on the device, not copied there in every step.
+        cells = [(side >> level) ** 2 if score_mean == "cells" else 1 for level in self._levels]
+        self.register_buffer("_addends", torch.tensor([[c, 1.0, 1.0] for c in cells]), persistent=False)
 
     def counts(self, points_frac: Tensor, index: Tensor) -> Tensor:
         """(3,): addends of the score term, landmarks, and pairs of neighbors."""
-        levels = self._weights(index).items()
-        parts = [self.model.label_counts(points_frac, weights) * self._addends(level) for level, weights in levels]
-        return torch.stack(parts).sum(dim=0)
+        labels = [self.model.label_counts(points_frac, weights) for weights in self._weights(index)]
+        return (torch.stack(labels) * self._addends).sum(dim=0)
 
     def forward(self, x: Tensor, points_frac: Tensor, index: Tensor, counts: Tensor | None) -> HeadLoss:
         """See ``Objective``."""
         features = self.model.forward_features(x)
         counts = self.counts(points_frac, index) if counts is None else counts
         parts = []
-        for level, weights in self._weights(index).items():
+        for level, weights, addends in zip(self._levels, self._weights(index), self._addends, strict=True):
             maps = F.max_pool2d(features, 2**level) if level else features
-            shared = counts / self._addends(level)
+            shared = counts / addends
             part = self.model.loss_of_features(
                 maps, points_frac, sample_weights=weights, counts=shared, **self._balance
             )
             parts.append(part)
         return HeadLoss(*(torch.stack(terms).sum() for terms in zip(*parts, strict=True)))
 
-    def _weights(self, index: Tensor) -> dict[int, Tensor]:
+    def _weights(self, index: Tensor) -> list[Tensor]:
         """(B, 3) for each level: whether a face counts there in the terms score, offset and neighbor."""
         by_hand = (index < self._labelled).float()
-        pseudo = 1 - by_hand
-        found = {}
-        for level in sorted({0, *self._task.levels}):
-            score = pseudo if level in self._task.levels else torch.zeros_like(pseudo)
-            votes = pseudo if level == 0 and self._task.offsets else torch.zeros_like(pseudo)
-            found[level] = torch.stack((score, votes, votes), dim=1)
+        pseudo, nobody = 1 - by_hand, torch.zeros_like(by_hand)
+        found = []
+        for level in self._levels:
+            score = pseudo if level in self._task.levels else nobody
+            votes = pseudo if level == 0 and self._task.offsets else nobody
+            found.append(torch.stack((score, votes, votes), dim=1))
         found[0] = found[0] + by_hand.unsqueeze(1)
         return found
-
-    def _addends(self, level: int) -> Tensor:
-        """(3,): for how much a label of a level stands in the means."""
-        cells = (self._side >> level) ** 2 if self._score_mean == "cells" else 1
-        weight = self.model.get_parameter("cls_layer.weight")
-        return torch.tensor([cells, 1.0, 1.0], device=weight.device)
 
 
 class DomainTerms(NamedTuple):
@@ -127,7 +125,7 @@ class DomainLoss(Objective):
 
     def counts(self, points_frac: Tensor, index: Tensor) -> Tensor:
         """(4,): those of the labels, and the faces."""
-        return torch.cat((super().counts(points_frac, index), points_frac.new_tensor([len(index)])))
+        return torch.cat((super().counts(points_frac, index), points_frac.new_full((1,), len(index))))
 
     def forward(self, x: Tensor, points_frac: Tensor, index: Tensor, counts: Tensor | None) -> DomainTerms:
         """See ``Objective``."""
