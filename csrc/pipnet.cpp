@@ -1,5 +1,7 @@
 #include "pipnet.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <filesystem>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "aligned.h"
+#include "crop.h"
 #include "engine/plan.h"
 #include "engine/plan_file.h"
 #include "parallel.h"
@@ -33,6 +36,10 @@ struct pipnet_plan {
 namespace {
 
 constexpr int kMostThreads = 256;
+// Up to here float32 tells neighboring pixels apart.
+constexpr std::int64_t kMostPixels = 1 << 24;
+// Crops in memory at once.
+constexpr std::int64_t kMostCrops = 16;
 
 // An array, for that a text is kept when there is no memory.
 thread_local char last_error[512] = "";
@@ -102,19 +109,68 @@ pipnet_plan* load_memory(const void* bytes, std::size_t size) {
   return make_plan(bytes, size);
 }
 
-void run(const pipnet_plan* plan, const std::uint8_t* crops, std::int64_t batch, float* points, float* scores,
-         int threads) {
+void check_run(const pipnet_plan* plan, const char* count_name, std::int64_t count, int threads) {
   if (plan == nullptr) throw std::invalid_argument("plan: expected one, got NULL");
   if (plan->plan.landmarks() == 0) throw std::invalid_argument("plan: expected one with a head, got one without");
-  if (batch < 0) throw std::invalid_argument("batch: expected 0 or more, got " + std::to_string(batch));
+  if (count < 0)
+    throw std::invalid_argument(std::string(count_name) + ": expected 0 or more, got " + std::to_string(count));
   if (threads < 1 || threads > kMostThreads) {
     throw std::invalid_argument("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " +
                                 std::to_string(threads));
   }
+}
+
+void run(const pipnet_plan* plan, const std::uint8_t* crops, std::int64_t batch, float* points, float* scores,
+         int threads) {
+  check_run(plan, "batch", batch, threads);
   if (batch == 0) return;
   if (crops == nullptr || points == nullptr || scores == nullptr)
     throw std::invalid_argument("crops, points, scores: expected addresses, got NULL");
   plan->plan.run({crops, nullptr}, batch, points, scores, threads);
+}
+
+// The crop of the face in a tight box.
+pipnet::Box crop_box(const pipnet_plan* plan, const float* box, std::int64_t face) {
+  const bool good = std::all_of(box, box + 4, [](float edge) { return std::abs(edge) < float{kMostPixels}; });
+  if (!good || !(box[0] < box[2] && box[1] < box[3])) {
+    throw std::invalid_argument("boxes: expected x0 < x1 and y0 < y1 within 2^24 px, got other ones for face " +
+                                std::to_string(face));
+  }
+  const double x0 = box[0], y0 = box[1], x1 = box[2], y1 = box[3], grow = (plan->crop_scale - 1.0) / 2.0;
+  return {x0 - grow * (x1 - x0), y0 - (grow - plan->crop_top_shift) * (y1 - y0), x1 + grow * (x1 - x0),
+          y1 + grow * (y1 - y0)};
+}
+
+void run_photo(const pipnet_plan* plan, const pipnet::Photo& photo, const float* boxes, std::int64_t faces,
+               float* points, float* scores, int threads) {
+  check_run(plan, "faces", faces, threads);
+  const std::int64_t width = photo.width, height = photo.height;
+  if (width < 1 || height < 1 || width >= kMostPixels || height >= kMostPixels || photo.row_bytes < 3 * width) {
+    throw std::invalid_argument("width, height, row_bytes: expected 1 to 2^24 - 1 and at least 3 * width, got " +
+                                std::to_string(width) + ", " + std::to_string(height) + " and " +
+                                std::to_string(photo.row_bytes));
+  }
+  if (faces == 0) return;
+  if (photo.rgb == nullptr || boxes == nullptr || points == nullptr || scores == nullptr)
+    throw std::invalid_argument("rgb, boxes, points, scores: expected addresses, got NULL");
+
+  const std::int64_t size = plan->plan.input_size(), landmarks = plan->plan.landmarks(), crop_bytes = size * size * 3;
+  std::vector<pipnet::Box> cropped;
+  for (std::int64_t face = 0; face < faces; ++face) cropped.push_back(crop_box(plan, boxes + 4 * face, face));
+  std::vector<std::uint8_t> crops(static_cast<std::size_t>(std::min(faces, kMostCrops) * crop_bytes));
+  for (std::int64_t first = 0; first < faces; first += kMostCrops) {
+    const std::int64_t count = std::min(kMostCrops, faces - first);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const pipnet::Box& box = cropped[static_cast<std::size_t>(first + i)];
+      pipnet::cut_crop(photo, box, plan->crop_shift, size, crops.data() + i * crop_bytes);
+    }
+    plan->plan.run({crops.data(), nullptr}, count, points + first * landmarks * 2, scores + first * landmarks, threads);
+  }
+  for (std::int64_t i = 0; i < faces * landmarks; ++i) {
+    const pipnet::Box& box = cropped[static_cast<std::size_t>(i / landmarks)];
+    points[2 * i] = static_cast<float>(box.x0 + points[2 * i] * (box.x1 - box.x0));
+    points[2 * i + 1] = static_cast<float>(box.y0 + points[2 * i + 1] * (box.y1 - box.y0));
+  }
 }
 
 }  // namespace
@@ -155,6 +211,13 @@ void pipnet_crop_rule(const pipnet_plan* plan, float* scale, float* top_shift, f
 pipnet_status pipnet_run(const pipnet_plan* plan, const uint8_t* crops, int64_t batch, float* points, float* scores,
                          int threads) {
   return guarded("pipnet_run", [&] { run(plan, crops, batch, points, scores, threads); });
+}
+
+pipnet_status pipnet_run_photo(const pipnet_plan* plan, const uint8_t* rgb, int64_t width, int64_t height,
+                               int64_t row_bytes, const float* boxes, int64_t faces, float* points, float* scores,
+                               int threads) {
+  return guarded("pipnet_run_photo",
+                 [&] { run_photo(plan, {rgb, width, height, row_bytes}, boxes, faces, points, scores, threads); });
 }
 
 pipnet_status pipnet_pin_threads(const int* cores, size_t count) {

@@ -2,7 +2,7 @@
  *
  *     pipnet_plan* plan = pipnet_load_file("model.plan");
  *     if (plan == NULL) puts(pipnet_last_error());
- *     pipnet_run(plan, crops, batch, points, scores, 1);
+ *     pipnet_run_photo(plan, rgb, width, height, 3 * width, boxes, faces, points, scores, 1);
  *     pipnet_free(plan);
  *
  * A plan never changes: any number of threads may run one at once. What fails says why by pipnet_last_error; on success
@@ -76,6 +76,18 @@ PIPNET_API void pipnet_crop_rule(const pipnet_plan* plan, float* scale, float* t
  * Returns PIPNET_OK or what kind of failure it was; then the outputs hold nothing of use. */
 PIPNET_API pipnet_status pipnet_run(const pipnet_plan* plan, const uint8_t* crops, int64_t batch, float* points,
                                     float* scores, int threads);
+
+/* Landmarks of faces in a photo: crops them as `pipnet_crop_rule` says and runs the network.
+ *   rgb        RGB bytes, `height` rows of `width` pixels from the top, each row `row_bytes` after the one before
+ *   boxes      (faces, 4): tight face boxes x0, y0, x1, y1 in px, pixel i covers [i, i + 1); may leave the photo
+ *   faces      0 or more
+ *   points     out, (faces, N, 2): x before y in px of the photo; may leave it
+ *   scores     out, (faces, N), as of pipnet_run
+ *   threads    1 to 256, the calling one included
+ * Returns as pipnet_run does. */
+PIPNET_API pipnet_status pipnet_run_photo(const pipnet_plan* plan, const uint8_t* rgb, int64_t width, int64_t height,
+                                          int64_t row_bytes, const float* boxes, int64_t faces, float* points,
+                                          float* scores, int threads);
 
 /* Keeps the library's threads, now and later, each to one of `count` cores: the second, the third and so on round the
  * list, for the first is that of the calling threads, which pin themselves. 0 sets them free. Linux only; elsewhere it
