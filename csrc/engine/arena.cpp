@@ -20,12 +20,9 @@ Arena Arena::of(const Network& network) {
     for (std::size_t reader = i + 1; reader < network.layers.size(); ++reader)
       if (network.layers[reader].input == tensor || network.layers[reader].residual == tensor) last[i] = reader;
   }
-  // A map lives from the layer that writes it; where a step takes a gate or a max-pooling together with the layer
-  // before, from that one.
-  const auto begin = [&](std::size_t i) {
-    const LayerKind kind = network.layers[i].kind;
-    return i > 0 && (kind == LayerKind::gate || kind == LayerKind::max_pool) ? i - 1 : i;
-  };
+  // A map lives from the layer that writes it; where a step takes that layer together with the one before, from that
+  // one.
+  const auto begin = [&](std::size_t i) { return i > 0 && type_of(network.layers[i].kind).has(kJoins) ? i - 1 : i; };
   // The largest first, each at the lowest place that is free while it lives.
   std::vector<std::size_t> order(count), placed;
   std::iota(order.begin(), order.end(), std::size_t{0});

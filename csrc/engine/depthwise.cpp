@@ -1,67 +1,17 @@
-// Depthwise convolutions, plane by plane, and the gate (squeeze and excite) that may follow: the sums that its means
-// are made of are taken while the planes are written.
+// Depthwise convolutions, plane by plane, and the gate that may follow: the sums that its means are made of are taken
+// while the planes are written.
 #include <algorithm>
 #include <memory>
-#include <stdexcept>
 
 #include "../parallel.h"
+#include "gate.h"
+#include "layer_type.h"
 #include "packed.h"
+#include "refuse.h"
 #include "step.h"
 
 namespace pipnet {
 namespace {
-
-// The two fully connected layers of a gate.
-class Excitation {
- public:
-  explicit Excitation(const Layer& layer)
-      : channels_(layer.output.channels),
-        squeezed_(layer.squeezed),
-        activation_(layer.activation),
-        squeeze_(1, squeezed_, channels_, Storage::float32),
-        expand_(1, channels_, squeezed_, Storage::float32),
-        squeeze_bias_(packed_bias(layer.bias, squeezed_)),
-        expand_bias_(packed_bias(layer.bias2, channels_)) {
-    for (std::int64_t s = 0; s < squeezed_; ++s) {
-      for (std::int64_t c = 0; c < channels_; ++c) {
-        squeeze_.set(0, s, c, layer.weight[s * channels_ + c]);
-        expand_.set(0, c, s, layer.weight2[c * squeezed_ + s]);
-      }
-    }
-  }
-
-  Activation activation() const { return activation_; }
-  std::int64_t multiplies() const { return 2 * squeezed_ * channels_; }
-  std::size_t weight_bytes() const {
-    return squeeze_.size() + expand_.size() + squeeze_bias_.size() + expand_bias_.size();
-  }
-  std::int64_t hidden_floats() const { return blocks_of(squeezed_) * kBlock; }
-
-  // means (C) to gates (C), both in whole blocks, by way of `hidden`.
-  void run(const Call& call, const float* means, float* hidden, float* gates) const {
-    layer(call, means, squeeze_, squeeze_bias_, channels_, squeezed_, GateStep::relu, hidden);
-    layer(call, hidden, expand_, expand_bias_, squeezed_, channels_, GateStep::hard_sigmoid, gates);
-  }
-
- private:
-  // Weights that one thread reads faster than another is woken.
-  static constexpr std::int64_t kFewWeights = 1 << 14;
-
-  static void layer(const Call& call, const float* input, const PackedWeights& weights, const AlignedBytes& bias,
-                    std::int64_t inputs, std::int64_t outputs, GateStep step, float* output) {
-    const std::int64_t blocks = blocks_of(outputs);
-    const int parts = worthwhile_threads(inputs * outputs, kFewWeights, call.threads);
-    parallel_for(parts, parts, [&](std::int64_t part) {
-      call.kernels.linear({input, inputs, static_cast<const float*>(weights.matrix(0)), bias.floats(), step, output,
-                           blocks * part / parts, blocks * (part + 1) / parts});
-    });
-  }
-
-  std::int64_t channels_, squeezed_;
-  Activation activation_;
-  PackedWeights squeeze_, expand_;
-  AlignedBytes squeeze_bias_, expand_bias_;
-};
 
 class Depthwise final : public Step {
  public:
@@ -148,13 +98,27 @@ class Depthwise final : public Step {
   std::unique_ptr<const Excitation> excitation_;
 };
 
-}  // namespace
+void check_window(const Layer& layer, const std::string& where) {
+  if (layer.kernel != 3 && layer.kernel != 5) refuse(where + "kernel", "3 or 5", layer.kernel);
+  expect_between(layer.stride, 1, 2, where, "stride");
+  expect_between(layer.padding, layer.kernel / 2, layer.kernel / 2, where, "padding");
+}
 
-StepPointer make_depthwise(const Network& network, std::size_t i) {
+ArraySizes arrays(const Layer& layer, std::int64_t) {
+  const std::int64_t channels = layer.output.channels;
+  return {channels * layer.kernel * layer.kernel, channels, 0, 0};
+}
+
+// With the gate behind it.
+StepPointer make(const Network& network, std::size_t i) {
   const std::int64_t output = static_cast<std::int64_t>(i) + 1;
   const bool gated = i + 1 < network.layers.size() && network.layers[i + 1].kind == LayerKind::gate &&
                      network.layers[i + 1].input == output && network.readers(output) == 1;
   return std::make_unique<Depthwise>(network, i, gated);
 }
+
+}  // namespace
+
+const LayerType kDepthwise{kActivates | kKeepsChannels, check_window, window_side, arrays, make};
 
 }  // namespace pipnet

@@ -1,5 +1,6 @@
 // 3x3 max-pooling of stride 2, where it does not stand behind the stem.
 #include "../parallel.h"
+#include "layer_type.h"
 #include "step.h"
 
 namespace pipnet {
@@ -30,8 +31,14 @@ class MaxPool final : public Step {
   TensorShape in_, out_;
 };
 
+void check_window(const Layer& layer, const std::string& where) { expect_window(layer, 3, 2, 1, where); }
+
+ArraySizes arrays(const Layer&, std::int64_t) { return {}; }
+
+StepPointer make(const Network& network, std::size_t i) { return std::make_unique<MaxPool>(network, i); }
+
 }  // namespace
 
-StepPointer make_max_pool(const Network& network, std::size_t i) { return std::make_unique<MaxPool>(network, i); }
+const LayerType kMaxPool{kKeepsChannels | kJoins, check_window, window_side, arrays, make};
 
 }  // namespace pipnet

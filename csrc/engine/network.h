@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "layer_type.h"
 
 namespace pipnet {
 
@@ -23,14 +24,6 @@ constexpr std::int64_t floats_of(const TensorShape& shape) {
 constexpr std::int64_t bytes_of(Storage storage) {
   return storage == Storage::float32 ? 4 : storage == Storage::float16 ? 2 : 1;
 }
-
-enum class LayerKind : std::uint32_t {
-  convolution = 1,    // weight (O, I, k, k), bias (O)
-  depthwise = 2,      // weight (C, k, k), bias (C)
-  deconvolution = 3,  // weight (I, O, 4, 4), bias (O); stride 2, padding 1
-  max_pool = 4,       // no weights; padding counts as minus infinity
-  gate = 5,           // x times hard_sigmoid(W2 relu(W1 mean(x) + b1) + b2), squeeze and excite: W1 (S, C), W2 (C, S)
-};
 
 // Reads tensor `input` and writes a tensor of its own, layer i tensor i + 1; tensor 0 is the normalized crop.
 //     output = activation(operation(input) + residual)

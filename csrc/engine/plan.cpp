@@ -79,41 +79,24 @@ class Head {
 }  // namespace
 
 struct Plan::Parts {
-  explicit Parts(const Network& network) : input_size(network.input_size), arena(Arena::of(network)) {
+  explicit Parts(const Network& network) : input_size(network.input_size) {
     if (network.layers.empty()) throw std::invalid_argument("plan: expected a network of at least one layer");
     for (std::size_t i = 1; i < network.layers.size(); ++i)
       if (network.layers[i].input == 0 || network.layers[i].residual == 0)
         throw std::invalid_argument("plan: layer " + std::to_string(i) + ": only the first layer may read the crop");
     for (std::size_t i = 0; i < network.layers.size(); i += steps.back()->layers()) {
       try {
-        steps.push_back(make(network, i));
+        steps.push_back(i == 0 ? make_stem(network) : type_of(network.layers[i].kind).make(network, i));
       } catch (const std::invalid_argument& error) {
         throw std::invalid_argument("plan: layer " + std::to_string(i) + ": " + error.what());
       }
     }
     const Layer& last = network.layers.back();
-    if (last.kind != LayerKind::convolution && last.kind != LayerKind::deconvolution)
+    if (!type_of(last.kind).has(kEnds))
       throw std::invalid_argument("plan: the last layer: expected a convolution or deconvolution");
     features = last.output;
+    arena = Arena::of(network);
     if (network.head) head.emplace(*network.head, features.channels);
-  }
-
-  static StepPointer make(const Network& network, std::size_t i) {
-    const Layer& layer = network.layers[i];
-    if (i == 0) return make_stem(network);
-    switch (layer.kind) {
-      case LayerKind::convolution:
-        if (layer.kernel == 1) return make_pointwise(network, i);
-        if (layer.kernel == 3 && layer.padding == 1) return make_winograd(network, i);
-        throw std::invalid_argument("expected a convolution of 1x1 or, padded by 1, 3x3; got " +
-                                    std::to_string(layer.kernel) + "x" + std::to_string(layer.kernel) +
-                                    " padded by " + std::to_string(layer.padding));
-      case LayerKind::deconvolution: return make_winograd(network, i);
-      case LayerKind::depthwise: return make_depthwise(network, i);
-      case LayerKind::max_pool: return make_max_pool(network, i);
-      case LayerKind::gate: throw std::invalid_argument("expected a gate right behind a depthwise convolution");
-    }
-    throw std::invalid_argument("unknown kind");
   }
 
   // One call's memory, that of an earlier one where it is large enough. A mutex that another thread holds is not waited

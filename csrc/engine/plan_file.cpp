@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
-#include <sstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "../merge.h"
 #include "checksum.h"
+#include "refuse.h"
 
 namespace pipnet {
 namespace {
@@ -16,29 +17,13 @@ namespace {
 constexpr std::uint32_t kMaxSide = 4096, kMaxLayers = 1024, kMaxChannels = 16384, kMaxLandmarks = 4096;
 // Of all tensors of one image, each in memory of its own.
 constexpr std::int64_t kMaxActivationBytes = std::int64_t{1} << 31;
+constexpr auto kLastActivation = static_cast<std::int64_t>(Activation::hard_swish);
 // The head keeps the number of a cell in a float.
 constexpr std::int64_t kMaxCells = std::int64_t{1} << 24;
 
-template <class Expected, class Got>
-[[noreturn]] void refuse(const std::string& what, const Expected& expected, const Got& got) {
-  std::ostringstream message;
-  message << "plan file: " << what << ": expected " << expected << ", got " << got;
-  throw std::invalid_argument(message.str());
-}
-
-// `where` is followed by `name` in the message.
-template <class Value>
-void expect_between(Value value, Value low, Value high, const std::string& where, const char* name) {
-  if (value >= low && value <= high) return;
-  std::ostringstream range;
-  range << low;
-  if (low != high) range << " to " << high;
-  refuse(where + name, range.str(), value);
-}
-
 template <std::size_t Count>
 void expect_zeros(const std::uint32_t (&reserved)[Count], const std::string& where) {
-  for (std::uint32_t value : reserved) expect_between(value, 0u, 0u, where, "reserved");
+  for (std::uint32_t value : reserved) expect_between(value, 0, 0, where, "reserved");
 }
 
 // The arrays of a file, taken one after the other.
@@ -91,65 +76,37 @@ FileHeader read_header(const void* bytes, std::size_t size) {
   const std::uint32_t checksum = crc32(static_cast<const unsigned char*>(bytes) + kFrom, size - kFrom);
   if (header.checksum != checksum) refuse("checksum: the file is damaged", header.checksum, checksum);
 
-  expect_between(header.input_size, 32u, kMaxSide, "", "input_size");
+  expect_between(header.input_size, 32, kMaxSide, "", "input_size");
   if (header.input_size % 32 != 0) refuse("input_size", "a multiple of 32", header.input_size);
-  expect_between(header.layers, 1u, kMaxLayers, "", "layers");
+  expect_between(header.layers, 1, kMaxLayers, "", "layers");
   // As CropRule of pipnet_fast/crop.py.
   if (!(header.crop_scale > 0.0f && header.crop_scale <= 10.0f))
     refuse("crop_scale", "0 < scale <= 10", header.crop_scale);
   if (!(header.crop_top_shift >= -1.0f && header.crop_top_shift < header.crop_scale))
     refuse("crop_top_shift", "-1 <= top_shift < scale", header.crop_top_shift);
-  expect_between(header.weight_storage, 0u, 1u, "", "weight_storage");
-  expect_between(header.landmarks, 0u, kMaxLandmarks, "", "landmarks");
-  expect_between(header.neighbors, 0u, header.landmarks == 0 ? 0u : header.landmarks - 1, "", "neighbors");
-  expect_between(header.head_storage, 0u, header.landmarks == 0 ? 0u : 2u, "", "head_storage");
-  expect_between(header.pixel_base, 0u, 1u, "", "pixel_base");
+  expect_between(header.weight_storage, 0, 1, "", "weight_storage");
+  expect_between(header.landmarks, 0, kMaxLandmarks, "", "landmarks");
+  expect_between(header.neighbors, 0, header.landmarks == 0 ? 0 : header.landmarks - 1, "", "neighbors");
+  expect_between(header.head_storage, 0, header.landmarks == 0 ? 0 : 2, "", "head_storage");
+  expect_between(header.pixel_base, 0, 1, "", "pixel_base");
   expect_zeros(header.reserved, "");
   return header;
 }
 
-// Kernel, stride and padding that a kind of layer may have.
-void check_window(const FileLayer& file, LayerKind kind, const std::string& where) {
-  const auto expect = [&](std::uint32_t kernel, std::uint32_t stride, std::uint32_t padding) {
-    expect_between(file.kernel, kernel, kernel, where, "kernel");
-    expect_between(file.stride, stride, stride, where, "stride");
-    expect_between(file.padding, padding, padding, where, "padding");
-  };
-  switch (kind) {
-    case LayerKind::convolution:
-      expect_between(file.kernel, 1u, 7u, where, "kernel");
-      if (file.kernel % 2 == 0) refuse(where + "kernel", "an odd number", file.kernel);
-      expect_between(file.stride, 1u, 2u, where, "stride");
-      expect_between(file.padding, 0u, file.kernel / 2, where, "padding");
-      break;
-    case LayerKind::depthwise:
-      if (file.kernel != 3 && file.kernel != 5) refuse(where + "kernel", "3 or 5", file.kernel);
-      expect_between(file.stride, 1u, 2u, where, "stride");
-      expect_between(file.padding, file.kernel / 2, file.kernel / 2, where, "padding");
-      break;
-    case LayerKind::deconvolution: expect(4, 2, 1); break;
-    case LayerKind::max_pool: expect(3, 2, 1); break;
-    case LayerKind::gate: expect(0, 0, 0); break;
-  }
+// A side of the output from that of the input.
+std::int64_t output_side(const LayerType& type, const Layer& layer, std::int64_t input, const std::string& where) {
+  const std::int64_t side = type.side(layer, input);
+  if (side < 1)
+    refuse(where + "input", "sides of " + std::to_string(layer.kernel - 2 * layer.padding) + " or more", input);
+  return side;
 }
 
-TensorShape output_shape(const FileLayer& file, LayerKind kind, const TensorShape& input, const std::string& where) {
-  const auto side = [&](std::int64_t in) -> std::int64_t {
-    if (kind == LayerKind::gate) return in;
-    if (kind == LayerKind::deconvolution) return 2 * in;
-    const std::int64_t room = in + 2 * std::int64_t{file.padding} - file.kernel;
-    if (room < 0)
-      refuse(where + "input", "sides of " + std::to_string(file.kernel - 2 * file.padding) + " or more", in);
-    return room / file.stride + 1;
-  };
-  return {file.channels, side(input.height), side(input.width)};
-}
-
-void check_residual(const FileLayer& file, const Layer& layer, const Network& network, const std::string& where) {
-  if (file.residual == -1) return;
-  if (layer.kind != LayerKind::convolution) refuse(where + "residual", "-1, as it is no convolution", file.residual);
-  expect_between(file.residual, 0, static_cast<std::int32_t>(network.layers.size()), where, "residual");
-  const TensorShape shape = network.shape(file.residual), &output = layer.output;
+void check_residual(const Layer& layer, const Network& network, const std::string& where) {
+  if (layer.residual == -1) return;
+  if (!type_of(layer.kind).has(kAddsResidual))
+    refuse(where + "residual", "-1, as it is no convolution", layer.residual);
+  expect_between(layer.residual, 0, static_cast<std::int64_t>(network.layers.size()), where, "residual");
+  const TensorShape shape = network.shape(layer.residual), &output = layer.output;
   const auto text = [](const TensorShape& s) {
     return std::to_string(s.channels) + " x " + std::to_string(s.height) + " x " + std::to_string(s.width);
   };
@@ -161,26 +118,29 @@ void check_residual(const FileLayer& file, const Layer& layer, const Network& ne
 Layer read_layer(const FileLayer& file, const Network& network) {
   const std::size_t number = network.layers.size();
   const std::string where = "layer " + std::to_string(number) + ": ";
-  expect_between(file.kind, 1u, 5u, where, "kind");
+  expect_between(file.kind, 1, std::int64_t{std::size(kLayerTypes)}, where, "kind");
   Layer layer{};
   layer.kind = static_cast<LayerKind>(file.kind);
-  expect_between(file.activation, 0u, layer.kind == LayerKind::max_pool ? 0u : 3u, where, "activation");
+  const LayerType& type = type_of(layer.kind);
+  expect_between(file.activation, 0, type.has(kActivates) ? kLastActivation : 0, where, "activation");
   layer.activation = static_cast<Activation>(file.activation);
-  expect_between(file.input, 0u, static_cast<std::uint32_t>(number), where, "input");
-  const TensorShape input = network.shape(file.input);
-  expect_between(file.channels, 1u, kMaxChannels, where, "channels");
-  if (layer.kind != LayerKind::convolution && layer.kind != LayerKind::deconvolution && file.channels != input.channels)
+  expect_between(file.input, 0, static_cast<std::int64_t>(number), where, "input");
+  layer.input = file.input, layer.residual = file.residual;
+  const TensorShape input = network.shape(layer.input);
+  expect_between(file.channels, 1, kMaxChannels, where, "channels");
+  if (type.has(kKeepsChannels) && file.channels != input.channels)
     refuse(where + "channels", std::to_string(input.channels) + " as its input's", file.channels);
-  check_window(file, layer.kind, where);
-  const bool gate = layer.kind == LayerKind::gate;
-  expect_between(file.squeezed, gate ? 1u : 0u, gate ? file.channels : 0u, where, "squeezed");
+  layer.kernel = file.kernel, layer.stride = file.stride, layer.padding = file.padding;
+  type.check_window(layer, where);
+  const bool squeezes = type.has(kSqueezes);
+  expect_between(file.squeezed, squeezes ? 1 : 0, squeezes ? file.channels : 0, where, "squeezed");
+  layer.squeezed = file.squeezed;
   expect_zeros(file.reserved, where);
 
-  layer.input = file.input, layer.residual = file.residual;
-  layer.kernel = file.kernel, layer.stride = file.stride, layer.padding = file.padding;
-  layer.squeezed = file.squeezed;
-  layer.output = output_shape(file, layer.kind, input, where);
-  check_residual(file, layer, network, where);
+  layer.output.channels = file.channels;
+  layer.output.height = output_side(type, layer, input.height, where);
+  layer.output.width = output_side(type, layer, input.width, where);
+  check_residual(layer, network, where);
   return layer;
 }
 
@@ -205,26 +165,14 @@ void read_layers(const void* bytes, std::uint32_t count, Network& network) {
 
 void take_weights(Arrays& arrays, const Network& network, std::size_t number, Layer& layer) {
   const std::string where = "layer " + std::to_string(number) + ": ";
-  const std::int64_t inputs = network.shape(layer.input).channels, outputs = layer.output.channels;
-  const std::int64_t taps = layer.kernel * layer.kernel;
-  switch (layer.kind) {
-    case LayerKind::convolution:
-    case LayerKind::deconvolution:
-      layer.weight = arrays.take<float>(outputs * inputs * taps, where, "weight");
-      layer.bias = arrays.take<float>(outputs, where, "bias");
-      break;
-    case LayerKind::depthwise:
-      layer.weight = arrays.take<float>(outputs * taps, where, "weight");
-      layer.bias = arrays.take<float>(outputs, where, "bias");
-      break;
-    case LayerKind::max_pool: break;
-    case LayerKind::gate:
-      layer.weight = arrays.take<float>(layer.squeezed * outputs, where, "weight");
-      layer.bias = arrays.take<float>(layer.squeezed, where, "bias");
-      layer.weight2 = arrays.take<float>(outputs * layer.squeezed, where, "weight2");
-      layer.bias2 = arrays.take<float>(outputs, where, "bias2");
-      break;
-  }
+  const ArraySizes sizes = type_of(layer.kind).arrays(layer, network.shape(layer.input).channels);
+  const auto take = [&](std::int64_t size, const char* name) {
+    return size == 0 ? nullptr : arrays.take<float>(size, where, name);
+  };
+  layer.weight = take(sizes.weight, "weight");
+  layer.bias = take(sizes.bias, "bias");
+  layer.weight2 = take(sizes.weight2, "weight2");
+  layer.bias2 = take(sizes.bias2, "bias2");
 }
 
 HeadWeights take_head(Arrays& arrays, const FileHeader& header, const TensorShape& features) {

@@ -1,5 +1,5 @@
-// A layer made ready to run, or two in one. A file for each kind of layer, with what it prepares and how its work is
-// split over threads; the inner loops are in the *_body.h files.
+// A layer made ready to run, or two in one. Each in a file of its own, with what it prepares and how its work is split
+// over threads; the inner loops are in the *_body.h files.
 #pragma once
 
 #include <cstddef>
@@ -43,11 +43,9 @@ class Step {
 
 using StepPointer = std::unique_ptr<const Step>;
 
-// Each makes a step of layer i, or of two from i on.
+// Each makes a step of layer i; those of one kind of layer only are that LayerType's.
 StepPointer make_pointwise(const Network& network, std::size_t i);
-StepPointer make_winograd(const Network& network, std::size_t i);   // 3x3 convolutions and deconvolutions
-StepPointer make_depthwise(const Network& network, std::size_t i);  // and a gate behind it
-StepPointer make_max_pool(const Network& network, std::size_t i);
+StepPointer make_winograd(const Network& network, std::size_t i);  // 3x3 convolutions and deconvolutions
 // The convolution of the crop, and a max-pooling behind it. Throws std::invalid_argument if that is not what comes
 // first.
 StepPointer make_stem(const Network& network);

@@ -60,7 +60,7 @@ class PlanLayer:
     channels: int
     """Of its output."""
     arrays: tuple[Tensor, ...] = ()
-    """Weight and bias, of a gate W1, b1, W2 and b2, in the shapes that ``csrc/engine/network.h`` gives."""
+    """Weight and bias, of a gate W1, b1, W2 and b2, in the shapes that ``csrc/engine/layer_type.h`` gives."""
     kernel: int = 0
     stride: int = 0
     padding: int = 0

@@ -406,6 +406,12 @@ void check_invalid() {
     const Index depthwise = n.depthwise(stem(n), 3, 1);
     n.convolution(n.gate(depthwise, 2), 4, 1, 1, Activation::none, depthwise);
   });
+  for (std::uint32_t kind : {0u, 6u, ~0u}) {
+    check_refused("layer 1: unknown kind", [&](NaiveNetwork& n) {
+      n.convolution(n.max_pool(stem(n)), 4, 1);
+      n.network.layers[1].kind = static_cast<pipnet::LayerKind>(kind);
+    });
+  }
   check_refused("the last layer: expected a convolution or deconvolution",
                 [&](NaiveNetwork& n) { n.depthwise(stem(n), 3, 1); });
   check_refused("the last layer: expected a convolution or deconvolution",

@@ -208,7 +208,7 @@ void check_step(const std::string& what, NaiveNetwork& naive, Make make, bool ma
 }
 
 pipnet::StepPointer make_depthwise(const pipnet::Network& network, std::size_t i) {
-  pipnet::StepPointer step = pipnet::make_depthwise(network, i);
+  pipnet::StepPointer step = pipnet::kDepthwise.make(network, i);
   check::report("depthwise: layers", step->layers() == network.layers.size() - i);
   return step;
 }
@@ -297,7 +297,7 @@ void check_steps() {
         }
         NaiveNetwork pooled = given(in, {});
         pooled.max_pool(1);
-        check_step("max-pool", pooled, pipnet::make_max_pool, false);
+        check_step("max-pool", pooled, pipnet::kMaxPool.make, false);
       }
     }
   }

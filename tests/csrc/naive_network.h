@@ -1,5 +1,5 @@
 // Small networks of random weights, and what they give: layer by layer, in double precision, straight from the layers'
-// definitions (csrc/engine/network.h).
+// definitions (csrc/engine/network.h, layer_type.h).
 #pragma once
 
 #include <utility>
