@@ -3,7 +3,7 @@
 import contextlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 
@@ -42,6 +42,26 @@ def write_whole(
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno is not None:
             raise OSError(error.errno, error.strerror, place) from error
+        raise
+
+
+@contextlib.contextmanager
+def place_whole(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A name beside a file's place, for what is written by name: moved there at the end, deleted after an error.
+
+    Raises:
+        OSError: nothing was written, or it cannot be moved.
+    """
+    place = os.fspath(path)
+    # Formats are chosen by the suffix.
+    stem, suffix = os.path.splitext(place)
+    temporary = f"{stem}.{uuid.uuid4().hex}.tmp{suffix}"
+    try:
+        yield temporary
+        os.replace(temporary, place)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
 
 

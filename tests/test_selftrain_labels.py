@@ -469,7 +469,7 @@ def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         lambda: write_labels(make_model(), make_faces(), tmp_path),
         lambda: read_labels(make_faces(), tmp_path),
     ):
-        with pytest.raises(ImportError, match="a table of pseudo-labels or boxes needs pyarrow, which does not import"):
+        with pytest.raises(ImportError, match="a table in Parquet files needs pyarrow, which does not import"):
             call()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipnet_fast._torch_files import read_torch_file
 from pipnet_fast.backbones._backbone import Backbone
 
 # The last part of each name is the head of the file's SHA-256, which torch.hub checks.
@@ -58,12 +59,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no such weights file: {os.fspath(path)}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise half a dozen types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{os.fspath(path)}: not a readable state dict: {reason}") from None
-    return as_state_dict(state, os.fspath(path))
+    return as_state_dict(read_torch_file(path, "state dict"), os.fspath(path))
 
 
 def as_state_dict(state: Any, source: str) -> dict[str, Tensor]:

@@ -7,20 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipnet_fast._parquet import arrow, text
 from pipnet_fast.data.errors import DataError
 from pipnet_fast.data.samples import BadSample, FaceData, Points, Sample
 from pipnet_fast.models._base import require_int
 from pipnet_fast.pipeline.detectors import Detector, create_detector
 from pipnet_fast.pipeline.images import ImageError
 from pipnet_fast.pipeline.landmarker import as_boxes
-from pipnet_fast.selftrain.shards import (
-    ALONE,
-    Shards,
-    arrow,
-    identity_of,
-    read_identity,
-    text,
-)
+from pipnet_fast.selftrain.shards import ALONE, Shards, identity_of, read_identity
 from pipnet_fast.train.distributed import World
 
 # The version of the layout of the tables.

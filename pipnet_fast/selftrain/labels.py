@@ -1,7 +1,5 @@
 """Pseudo-labels: what a model predicts for faces without labels (section 3.3, step 2), with how far to trust it."""
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable
@@ -11,20 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from pipnet_fast._parquet import arrow, text
 from pipnet_fast.data.samples import BadSample, FaceData
 from pipnet_fast.evaluate.predict import Run, crop_rule, plain_crops, predicted
-from pipnet_fast.models import PIPNet
 from pipnet_fast.models._base import LandmarkModel, require_int
-from pipnet_fast.selftrain.shards import (
-    ALONE,
-    Shards,
-    arrow,
-    identity_of,
-    read_identity,
-    text,
-)
+from pipnet_fast.models.digest import model_digest
+from pipnet_fast.selftrain.shards import ALONE, Shards, identity_of, read_identity
 from pipnet_fast.train.distributed import World
 
 # The version of the layout of the tables.
@@ -110,7 +101,7 @@ def write_labels(
         **identity_of(data),
         "landmarks": landmarks,
         "crop": asdict(crop_rule(model, data)),
-        "model": _digest(model),
+        "model": model_digest(model),
         "disagreement": disagreement,
         "shard_size": shard_size,
     }
@@ -191,18 +182,6 @@ def _check_boxes(data: FaceData) -> None:
                 f"write_labels: {data.name}: {sample.image}: box: expected finite x0 < x1 and y0 < y1, got "
                 f"{sample.box.tolist()}; pictures without boxes go through write_boxes and read_boxes first"
             )
-
-
-def _digest(model: LandmarkModel) -> str:
-    """Of all that its predictions follow from."""
-    mean_shape = model.mean_shape if isinstance(model, PIPNet) else None
-    settings = [type(model).__name__, model.config.to_dict(), None if mean_shape is None else mean_shape.tolist()]
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        # As bytes: NumPy has no bfloat16.
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 class _Columns(NamedTuple):

@@ -4,10 +4,8 @@ A run that was killed goes on from the files that are there, and processes that 
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,26 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipnet_fast.data._optional import import_optional
+from pipnet_fast._parquet import differences, part_identity, read_part, schema_identity, text, write_part
 from pipnet_fast.data.errors import DataError
 from pipnet_fast.data.samples import FaceData
-from pipnet_fast.train.checkpoint import write_atomically
 from pipnet_fast.train.distributed import World
 
 # A process that works by itself.
 ALONE = World(0, 1, torch.device("cpu"))
-
-# Where Parquet's own metadata have the identity of a table.
-_KEY = b"pipnet_fast"
-
-
-def arrow(module: str = "pyarrow") -> Any:
-    """The module pyarrow, or one of its own.
-
-    Raises:
-        ImportError: it is missing; says how to get it.
-    """
-    return import_optional(module, "a table of pseudo-labels or boxes", "selftrain")
 
 
 @dataclass(frozen=True)
@@ -99,7 +84,7 @@ class Shards:
         found = {name: self.identity.get(name) for name in expected}
         if found != expected:
             raise ValueError(
-                f"{operation}: {self.folder}: expected the table of {expected['data']}; {_differences(found, expected)}"
+                f"{operation}: {self.folder}: expected the table of {expected['data']}; {differences(found, expected)}"
             )
 
     def tables(self) -> Iterator[Any]:
@@ -110,8 +95,8 @@ class Shards:
         """
         for shard in range(len(self)):
             path = self.path(shard)
-            table = _read(path)
-            if _identity(table.schema) != self.identity or not self._is_whole(table, shard):
+            table = read_part(path)
+            if schema_identity(table.schema) != self.identity or not self._is_whole(table, shard):
                 raise DataError(f"{path}: expected a part of the table in {self.folder}, got another table's")
             yield table
 
@@ -119,18 +104,18 @@ class Shards:
         """Raise unless every file that is there, and not damaged, is of this table."""
         for path in sorted(self.folder.glob("part-*.parquet")):
             try:
-                found = _read_identity(path)
+                found = part_identity(path)
             except DataError:
                 continue
             if found != self.identity:
                 raise ValueError(
-                    f"{path} is of another table: {_differences(found, self.identity)}; take another folder, or empty "
+                    f"{path} is of another table: {differences(found, self.identity)}; take another folder, or empty "
                     "this one"
                 )
 
     def _is_done(self, shard: int, accept: Callable[[Any], bool]) -> bool:
         try:
-            table = _read(self.path(shard))
+            table = read_part(self.path(shard))
         except DataError:
             return False
         return self._is_whole(table, shard) and accept(table)
@@ -139,11 +124,7 @@ class Shards:
         return bool(table.schema.equals(self.schema)) and np.array_equal(table["index"], self.rows(shard))
 
     def _write(self, shard: int, table: Any) -> None:
-        table = table.replace_schema_metadata({_KEY: json.dumps(dict(self.identity))})
-        # Numbers hardly repeat, so compression gains nothing. Without checksums damaged ones might read as others.
-        options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
-        parquet = arrow("pyarrow.parquet")
-        write_atomically(self.path(shard), lambda file: parquet.write_table(table, file, **options), durable=True)
+        write_part(self.path(shard), table, self.identity, one_writer=True)
 
 
 def identity_of(data: FaceData) -> dict[str, Any]:
@@ -165,7 +146,7 @@ def read_identity(folder: Path, expected_format: str, *numbers: str) -> dict[str
         DataError: the first file is missing, damaged, or of another format.
     """
     path = _path(folder, 0)
-    identity = _read_identity(path)
+    identity = part_identity(path)
     if identity.get("format") != expected_format:
         raise DataError(f"{path}: expected a table in format {expected_format!r}, got {identity.get('format')!r:.100}")
     for name in ("inputs", "shard_size", *numbers):
@@ -174,51 +155,5 @@ def read_identity(folder: Path, expected_format: str, *numbers: str) -> dict[str
     return identity
 
 
-def text(value: str) -> str:
-    """As UTF-8 can have it; names of files may hold any byte."""
-    return value.encode(errors="backslashreplace").decode()
-
-
-def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """The values that are not as expected, by name."""
-    names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
-    return "; ".join(f"{name}: {found.get(name)!r:.100}, not {expected.get(name)!r:.100}" for name in names)
-
-
 def _path(folder: Path, shard: int) -> Path:
     return folder / f"part-{shard:05d}.parquet"
-
-
-def _read(path: Path) -> Any:
-    with _opened(path) as file:
-        return file.read()
-
-
-def _read_identity(path: Path) -> dict[str, Any]:
-    with _opened(path) as file:
-        return _identity(file.schema_arrow)
-
-
-def _identity(schema: Any) -> dict[str, Any]:
-    """Empty where there is none."""
-    try:
-        identity = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return identity if isinstance(identity, dict) else {}
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """A Parquet file; what goes wrong with it is a DataError, unless it may not be read."""
-    parquet = arrow("pyarrow.parquet")
-    try:
-        with open(path, "rb") as file:
-            yield parquet.ParquetFile(file, page_checksum_verification=True)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except PermissionError:
-        raise
-    except Exception as error:  # damaged files raise half a dozen types
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path}: not a readable Parquet file: {reason}") from None

@@ -7,6 +7,7 @@ from typing import IO, Any
 import torch
 
 from pipnet_fast._files import write_whole
+from pipnet_fast._torch_files import read_torch_file
 
 # The version of the layout of what is written.
 FORMAT = "pipnet_fast.train/2"
@@ -49,11 +50,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint: {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise half a dozen types
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path}: not a readable checkpoint: {reason}") from None
+    content = read_torch_file(path, "checkpoint")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path}: expected a checkpoint in format {FORMAT!r}, got {found!r}")
