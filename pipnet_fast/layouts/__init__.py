@@ -1,6 +1,7 @@
 """Landmark layouts: the paper's by name, with mean shape, mirror permutation and eye corners; reading of one's own."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -49,6 +50,33 @@ class Layout:
     def num_landmarks(self) -> int:
         """N."""
         return len(self.flip)
+
+    def subset(self, landmarks: Sequence[int], name: str | None = None) -> "Layout":
+        """The layout of some of the landmarks, in the order given; ``mean_shape[landmarks]`` is its mean shape.
+
+        Raises:
+            ValueError: a landmark twice, one that there is not, or one without its mirror image.
+        """
+        kept = np.asarray(landmarks)
+        if kept.ndim != 1 or len(kept) == 0 or not np.issubdtype(kept.dtype, np.integer):
+            raise ValueError(f"Layout {self.name}: subset: expected landmarks, got {kept.dtype} {kept.shape}")
+        if len(np.unique(kept)) != len(kept) or kept.min() < 0 or kept.max() >= self.num_landmarks:
+            raise ValueError(
+                f"Layout {self.name}: subset: expected different landmarks of 0..{self.num_landmarks - 1}, got "
+                f"{kept.tolist()}"
+            )
+        place = {landmark: index for index, landmark in enumerate(kept.tolist())}
+        mirrored = self.flip[kept].tolist()
+        lonely = [landmark for landmark, image in zip(place, mirrored, strict=True) if image not in place]
+        if lonely:
+            raise ValueError(
+                f"Layout {self.name}: subset: expected every landmark with its mirror image, got {lonely[0]} without "
+                f"{int(self.flip[lonely[0]])}"
+            )
+        eyes = self.outer_eyes
+        outer_eyes = (place[eyes[0]], place[eyes[1]]) if eyes is not None and set(eyes) <= set(place) else None
+        flip = np.array([place[image] for image in mirrored])
+        return Layout(name or f"{self.name} subset", flip, outer_eyes)
 
 
 def layout_names() -> list[str]:

@@ -134,7 +134,7 @@ class YuNetDetector:
 
 
 def create_detector(detector: str | Detector | None) -> Detector | None:
-    """A detector by name, "auto", "haar" or "yunet:PATH"; a callable or None stays as it is."""
+    """A detector by name, "auto", "haar", "yunet:PATH" or "FILE.json"; a callable or None stays as it is."""
     if isinstance(detector, type):
         raise TypeError(f"FaceLandmarker: detector: expected an instance, got the class {detector.__name__}")
     if detector is None or (callable(detector) and not isinstance(detector, str)):
@@ -143,9 +143,13 @@ def create_detector(detector: str | Detector | None) -> Detector | None:
         return HaarDetector()
     if isinstance(detector, str) and detector.startswith("yunet:"):
         return YuNetDetector(detector.removeprefix("yunet:"))
+    if isinstance(detector, str) and detector.endswith(".json"):
+        from pipnet_fast.pipeline.fitted_detector import load_detector  # which needs this module
+
+        return load_detector(detector)
     raise ValueError(
-        f'FaceLandmarker: detector: expected "auto", "haar", "yunet:PATH" (YuNet\'s ONNX file), a callable or None, '
-        f"got {detector!r}"
+        f'FaceLandmarker: detector: expected "auto", "haar", "yunet:PATH" (YuNet\'s ONNX file), "FILE.json" (from '
+        f"`pipnet-fast data fit-detector`), a callable or None, got {detector!r}"
     )
 
 
