@@ -1,5 +1,6 @@
 """What several commands do with their arguments."""
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,3 +35,13 @@ def folder_argument(flag: str, text: str) -> Path:
     if path.exists() and not path.is_dir():
         raise ValueError(f"{flag}: expected a folder, got the file {path}")
     return path
+
+
+def add_landmarker_options(parser: argparse.ArgumentParser) -> None:
+    """Add what makes a ``FaceLandmarker``: --model, --detector, --device and --engine."""
+    parser.add_argument("--model", metavar="FILE", help=".safetensors model (default: the one in the box)")
+    parser.add_argument(
+        "--detector", default="auto", metavar="NAME", help="auto, haar, yunet:PATH or fit-detector's file"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument("--engine", default="auto", help="auto or one of those that `pipnet-fast info` lists")

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from pipnet_fast.cli._arguments import folder_argument
+from pipnet_fast.cli._arguments import add_landmarker_options, folder_argument
 from pipnet_fast.pipeline.draw import draw_faces, write_png
 from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.images import ImageError, read_rgb
@@ -42,10 +42,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that detect and demo share."""
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results, made if need be")
-    parser.add_argument("--model", metavar="FILE", help=".safetensors model (default: the one in the box)")
-    parser.add_argument("--detector", default="auto", metavar="NAME", help="auto, haar or yunet:PATH")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    parser.add_argument("--engine", default="auto", help="auto or one of those that `pipnet-fast info` lists")
+    add_landmarker_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -62,7 +62,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "--threshold", type=float, default=THRESHOLD, metavar="PERCENT", help="of failure rate and AUC (default: 10)"
     )
     parser.add_argument("--boxes", metavar="KIND", help="which of the data set's boxes, where it has several")
-    parser.add_argument("--detector", metavar="NAME", help="crop by what a detector finds: haar or yunet:PATH")
+    parser.add_argument("--detector", metavar="NAME", help="crop by what a detector finds: haar, yunet:PATH or a file")
     parser.add_argument("--flip-average", action="store_true", help="also average with the mirrored crop, apart")
     parser.add_argument("--sweep", metavar="KEY", help="with --out: NME against num_neighbors, stride, ... (sweep.png)")
     parser.add_argument("--engine", default="torch", help="auto or one of those that `pipnet-fast info` lists")

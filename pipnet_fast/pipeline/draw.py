@@ -23,14 +23,23 @@ SHIFT = 4
 
 
 def draw_faces(image: Image, faces: Faces) -> Image:
-    """A copy of an RGB image (h, w, 3) with each face's landmarks and box in a color of its own."""
+    """A copy of an RGB image (h, w, 3) with each face's landmarks and box in a color of its own.
+
+    A tracked face keeps its color, and its id stands above its box.
+    """
     picture: Image = image.copy()
-    for index in range(len(faces)):
-        color = COLORS[index % len(COLORS)]
+    for index, number in enumerate(faces.ids.tolist()):
+        color = COLORS[(number if number >= 0 else index) % len(COLORS)]
         x0, y0, x1, y1 = faces.boxes[index, :4]
         side = max(1.0, float(np.hypot(x1 - x0, y1 - y0)))
         thickness = max(1, round(side / 300))
         cv2.rectangle(picture, fixed_point(x0, y0), fixed_point(x1, y1), color, thickness, cv2.LINE_AA, SHIFT)
+        if number >= 0:
+            left, top = (value // 2**SHIFT for value in fixed_point(x0, y0 - side / 30))
+            height = max(0.4, side / 300)
+            cv2.putText(
+                picture, str(number), (left, top), cv2.FONT_HERSHEY_SIMPLEX, height, color, thickness, cv2.LINE_AA
+            )
         radius = max(1.0, side / 150) * 2**SHIFT
         for x, y in faces.landmarks[index]:
             cv2.circle(picture, fixed_point(x, y), round(radius), color, cv2.FILLED, cv2.LINE_AA, SHIFT)

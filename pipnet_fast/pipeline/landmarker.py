@@ -1,7 +1,7 @@
 """Photos in, faces out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ import torch
 from pipnet_fast.crop import Image, warp
 from pipnet_fast.engines import compile, fastest_known
 from pipnet_fast.models import LandmarkModel, load
-from pipnet_fast.pipeline.detectors import Detector, create_detector
+from pipnet_fast.pipeline.detectors import Boxes, Detector, create_detector
 from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.images import Color, as_rgb, check_color
+from pipnet_fast.tracking.settings import DETECT_EVERY, MIN_SCORE, SMOOTHING
 from pipnet_fast.weights import default_model
 
 # Crops in one forward pass; more are taken in turns, so that memory stays bounded.
@@ -31,8 +32,8 @@ class FaceLandmarker:
         model: None for the model in the box, the path of a ``.safetensors`` model, or a ``PIPNet`` or rival, which is
             then moved to ``device`` and put in eval mode; later changes of its weights do not matter.
         detector: "auto" or "haar" (OpenCV 4's own, nothing to download), "yunet:PATH" with the path of YuNet's
-            ONNX file, a callable that maps an RGB image (h, w, 3) of uint8 to tight face boxes (n, 4 or 5), or
-            None, when boxes are always given.
+            ONNX file, the path of a ``.json`` file that ``pipnet-fast data fit-detector`` wrote, a callable that maps
+            an RGB image (h, w, 3) of uint8 to tight face boxes (n, 4 or 5), or None, when boxes are always given.
         device: "auto" (CUDA where there is one), or a torch device.
         engine: one of ``engines()``, or "auto": the one that ``compile(engine="auto")`` found the fastest here for
             such a model, with batch_size=1 on a CPU and 32 on CUDA, if that has been run before; else "torch",
@@ -96,35 +97,93 @@ class FaceLandmarker:
         if boxes is not None and (not hasattr(boxes, "__len__") or len(boxes) != len(images)):
             got = len(boxes) if hasattr(boxes, "__len__") else type(boxes).__name__
             raise ValueError(f"FaceLandmarker: boxes: expected {len(images)} entries, one an image, got {got}")
-        found: list[npt.NDArray[np.float32]] = []
+        found: list[Boxes] = []
         crops: list[Image] = []
         affines: list[npt.NDArray[np.float64]] = []
-        rule, size = self.model.crop, self.model.config.input_size
         for index, image in enumerate(images):
             rgb = as_rgb(image, self.color)
             given = None if boxes is None else boxes[index]
-            found.append(as_boxes(self._detect(rgb) if given is None else given))
-            for affine in rule.affine(rule.apply(found[-1]), size):
-                affines.append(affine)
-                crops.append(warp(rgb, affine, size))
+            found.append(self.detect_rgb(rgb) if given is None else as_boxes(given))
+            self._cut(rgb, found[-1], crops, affines)
+        return self._faces(found, crops, affines)
 
-        points_frac, scores = self._predict(crops)
-        points = np.zeros(points_frac.shape, dtype=np.float32)
-        if crops:
-            points[:] = rule.to_image(points_frac, np.stack(affines), size)
-        ends = np.cumsum([len(b) for b in found])
-        return [
-            Faces(points[end - len(b) : end], scores[end - len(b) : end], b, np.full(len(b), -1, dtype=np.int64))
-            for b, end in zip(found, ends, strict=True)
-        ]
+    def track(
+        self,
+        frames: Iterable[Any] | str | os.PathLike[str],
+        *,
+        fps: float | None = None,
+        timestamps: Iterable[float] | None = None,
+        smoothing: float = SMOOTHING,
+        detect_every: int = DETECT_EVERY,
+        min_score: float = MIN_SCORE,
+    ) -> Iterator[Faces]:
+        """Faces of a video, frame by frame as they are asked for: with ids that stay, and smoothed.
 
-    def _detect(self, rgb: Image) -> Any:
+        ``pf.Tracker`` tells how, and takes frames one at a time, as a server or a camera has them. Each call tracks on
+        its own; many may go on at once.
+
+        Args:
+            frames: images as for a single call, in order; or the path of a video, which ends where it cannot be read
+                any further.
+            fps: frames per second, > 0; by default 30, and a video's own times.
+            timestamps: instead, a time for each frame, in seconds, each later than the one before.
+            smoothing: 0, none, to 1, calm.
+            detect_every: look for new faces at least every so many frames.
+            min_score: a face whose landmarks' mean score falls below this is lost, 0..1.
+
+        Returns:
+            For each frame its faces, in the order of their ids.
+
+        Raises:
+            ValueError, TypeError: an argument out of its range, or, where it comes to it, a frame or time that is none.
+            FileNotFoundError, VideoError: no such video, or none that can be read.
+        """
+        from pipnet_fast.tracking.stream import track  # which needs this module
+
+        return track(
+            self,
+            frames,
+            fps=fps,
+            timestamps=timestamps,
+            smoothing=smoothing,
+            detect_every=detect_every,
+            min_score=min_score,
+        )
+
+    def detect_rgb(self, rgb: Image) -> Boxes:
+        """Boxes (n, 5) that the detector finds in an RGB image, checked."""
         if self.detector is None:
             raise ValueError("FaceLandmarker: boxes: expected boxes with every image, for there is no detector")
         found = self.detector(rgb)
         if found is None:
             raise TypeError("FaceLandmarker: detector: expected it to return boxes (n, 4 or 5), got None")
-        return found
+        return as_boxes(found)
+
+    def predict_rgb(self, rgb: Image, boxes: Boxes) -> Faces:
+        """Faces of an RGB image in boxes (n, 5) that need no check."""
+        crops: list[Image] = []
+        affines: list[npt.NDArray[np.float64]] = []
+        self._cut(rgb, boxes, crops, affines)
+        return self._faces([boxes], crops, affines)[0]
+
+    def _cut(self, rgb: Image, boxes: Boxes, crops: list[Image], affines: list[npt.NDArray[np.float64]]) -> None:
+        """Add the crops of an image, and the matrices that cut them."""
+        rule, size = self.model.crop, self.model.config.input_size
+        for affine in rule.affine(rule.apply(boxes), size):
+            affines.append(affine)
+            crops.append(warp(rgb, affine, size))
+
+    def _faces(self, found: list[Boxes], crops: list[Image], affines: list[npt.NDArray[np.float64]]) -> list[Faces]:
+        """The faces of images with the boxes ``found``, of all their crops in order."""
+        points_frac, scores = self._predict(crops)
+        points = np.zeros(points_frac.shape, dtype=np.float32)
+        if crops:
+            points[:] = self.model.crop.to_image(points_frac, np.stack(affines), self.model.config.input_size)
+        ends = np.cumsum([len(b) for b in found])
+        return [
+            Faces(points[end - len(b) : end], scores[end - len(b) : end], b, np.full(len(b), -1, dtype=np.int64))
+            for b, end in zip(found, ends, strict=True)
+        ]
 
     def _predict(self, crops: list[Image]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Points (n, N, 2) in fractions of the crops, and scores (n, N) cut to 0..1."""
@@ -139,7 +198,7 @@ class FaceLandmarker:
         return points, scores
 
 
-def as_boxes(boxes: Any) -> npt.NDArray[np.float32]:
+def as_boxes(boxes: Any) -> Boxes:
     """Check face boxes and return them as (n, 5) float32; a missing score is 1."""
     if isinstance(boxes, torch.Tensor):
         boxes = boxes.detach().cpu().numpy()

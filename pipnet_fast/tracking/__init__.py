@@ -1,0 +1,1 @@
+"""Faces through a video: which is which from frame to frame, and where they are without the jitter."""
