@@ -6,8 +6,10 @@ from pathlib import Path
 from bench import (
     accuracy,
     agreement,
+    annotate,
     detector_boxes,
     e2e,
+    export,
     feeding,
     floor,
     fps,
@@ -16,7 +18,9 @@ from bench import (
     memory,
     merge,
     params,
+    service,
     throughput,
+    tracking,
     train,
 )
 from bench.record import Record, write
@@ -26,6 +30,7 @@ CASES = {
     "head": head,
     "e2e": e2e,
     "throughput": throughput,
+    "export": export,
     "layers": layers,
     "memory": memory,
     "fps": fps,
@@ -36,6 +41,9 @@ CASES = {
     "agreement": agreement,
     "detector_boxes": detector_boxes,
     "merge": merge,
+    "tracking": tracking,
+    "annotate": annotate,
+    "service": service,
 }
 
 

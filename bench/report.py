@@ -22,6 +22,7 @@ TABLES: dict[str, Table] = {
     "e2e-short": tables.e2e_short,
     "e2e": tables.e2e,
     "throughput": tables.throughput,
+    "export": tables.export,
     "layers": tables.layers,
     "layers-each": tables.layers_each,
     "memory": tables.memory,
@@ -31,6 +32,9 @@ TABLES: dict[str, Table] = {
     "params": tables.params,
     "train": tables.train,
     "feeding": tables.feeding,
+    "tracking": tables.tracking,
+    "annotate": tables.annotate,
+    "service": tables.service,
 }
 PLACE = re.compile(r"(<!-- table: ([\w-]+)(?: of ([\w-]+))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
 

@@ -223,6 +223,33 @@ def e2e(records: list[Record]) -> Iterator[str]:
         yield from lines(header, rows)
 
 
+def export(records: list[Record]) -> Iterator[str]:
+    """ONNX files with landmarks inside against dense maps, a table for each backbone."""
+    chosen = [r for r in records if r.case == "export"]
+    yield (
+        f"{conditions(chosen)} uint8 crops to landmarks in px, every subject in a process of its own, in alternating "
+        "blocks; speed-ups over dense maps in the same runtime, in paired rounds."
+    )
+    threads = sorted({r.threads for r in chosen})
+    header = ["file and runtime"]
+    for count in threads:
+        header += [f"ms, {count} thread{'s' * (count > 1)}", "against dense maps"]
+    header.append("median deviation from float64, px")
+    for shape in dict.fromkeys(r.shape for r in chosen):
+        here = [r for r in chosen if r.shape == shape]
+        rows = []
+        for subject in dict.fromkeys(r.subject for r in here):
+            row = [subject]
+            for count in threads:
+                own = [r for r in here if r.subject == subject and r.threads == count]
+                row += [spread(value(own, metric="latency")), number(value(own, metric="speed-up"), "x")]
+            rows.append([*row, number(value(here, subject=subject, metric="deviation"))])
+        yield ""
+        yield f"**{shape}**"
+        yield ""
+        yield from lines(header, rows)
+
+
 def e2e_short(records: list[Record]) -> Iterator[str]:
     """Latency of whole networks, engines by backbones, with the most threads."""
     chosen = [r for r in records if r.case == "e2e" and r.metric == "latency"]
@@ -431,3 +458,70 @@ def feeding(records: list[Record]) -> Iterator[str]:
         per_second = f"{rate.median:.0f}" if rate and rate.median is not None else number(rate)
         rows.append([subject, spread(batch), per_second, number(ratio, "x")])
     yield from lines(["reading and augmenting", "ms a batch", "samples/s", "against official"], rows)
+
+
+def service(records: list[Record]) -> Iterator[str]:
+    """The HTTP service under load, a row for each way to run it and number of clients."""
+    chosen = [r for r in records if r.case == "service"]
+    yield f"{conditions(chosen)} {chosen[0].shape.partition('; ')[2]}; clients on the same cores."
+    yield ""
+    rows = []
+    for subject, shape in dict.fromkeys((r.subject, r.shape) for r in chosen):
+        here = [r for r in chosen if r.subject == subject and r.shape == shape]
+        metrics = ("throughput", "latency", "95th", "99th")
+        rows.append([subject, shape.split()[0], *(number(value(here, metric=metric)) for metric in metrics)])
+    yield from lines(["requests", "clients", "answers/s", "p50, ms", "p95, ms", "p99, ms"], rows)
+
+
+def tracking(records: list[Record]) -> Iterator[str]:
+    """Jitter, error and lag of tracked faces, a table for each motion; then frames per second."""
+    chosen = [r for r in records if r.case == "tracking" and r.subject != "thresholds"]
+    yield f"{conditions(chosen)} Medians over the faces."
+    metrics = {
+        "jitter": "jitter, % of the side",
+        "NME": "NME, %",
+        "lag": "lag, ms",
+        "frames with a": "frames with a call of the detector, %",
+        "frames without": "frames without the face, %",
+        "faces with": "faces with more than one id",
+    }
+    speed = [r for r in chosen if r.metric == "frames per second"]
+    judged = [r for r in chosen if r not in speed]
+    for shape in dict.fromkeys(r.shape for r in judged):
+        here = [r for r in judged if r.shape == shape]
+        rows = [
+            [subject, *(number(value(here, subject=subject, metric=metric)) for metric in metrics)]
+            for subject in dict.fromkeys(r.subject for r in here)
+        ]
+        yield ""
+        yield f"**{shape}**"
+        yield ""
+        yield from lines(["boxes from", *metrics.values()], rows)
+    shapes = list(dict.fromkeys(r.shape for r in speed))
+    yield ""
+    yield from lines(
+        ["frames per second", *shapes],
+        [
+            [subject, *(spread(value(speed, subject=subject, shape=shape)) for shape in shapes)]
+            for subject in dict.fromkeys(r.subject for r in speed)
+        ],
+    )
+
+
+def annotate(records: list[Record]) -> Iterator[str]:
+    """Bulk annotation against a loop: what few and many pictures take."""
+    chosen = [r for r in records if r.case == "annotate"]
+    metrics = ("pictures per second", "peak memory")
+    few, many = [shape for shape in dict.fromkeys(r.shape for r in chosen) if " and " not in shape.rpartition(";")[2]]
+    yield f"{conditions(chosen)} {few.rpartition(';')[0]}."
+    yield ""
+    rows = []
+    for subject in dict.fromkeys(r.subject for r in chosen):
+        own = [r for r in chosen if r.subject == subject]
+        marginal, gain = value(own, metric="pictures per second, marginal"), value(own, metric="speed-up")
+        each = [number(value(own, metric=metric, shape=shape)) for metric in metrics for shape in (few, many)]
+        size = number(value(own, metric="table"))
+        rows.append([subject, *each[:2], number(marginal), number(gain, "x"), *each[2:], size])
+    counts = [shape.rpartition("; ")[2] for shape in (few, many)]
+    header = [f"pictures/s, {counts[0]}", counts[1], "marginal", "over the loop", f"peak MB, {counts[0]}", counts[1]]
+    yield from lines(["", *header, "bytes a face on disk"], rows)
