@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PHOTO ?=
 OUT ?= demo-out
 
-.PHONY: demo test lint sanitize fuzz gpu clean
+.PHONY: demo test lint sanitize fuzz soak gpu clean
 
 demo: $(VENV)/.built
 	$(BIN)/pipnet-fast demo $(PHOTO) --out $(OUT)
@@ -28,9 +28,15 @@ lint: $(VENV)/.lint
 sanitize:
 	nice $(MAKE) --jobs 2 --file tests/csrc/Makefile OUT=build/sanitize
 
-# Files that try to break the C++ engine: `make fuzz SECONDS=600`.
-fuzz:
-	$(MAKE) --file tests/csrc/Makefile OUT=build/sanitize fuzz
+# Files that try to break the C++ engine, then damaged files for all readers: `make fuzz SECONDS=600` for each.
+SECONDS ?= 60
+fuzz: $(VENV)/.test
+	$(MAKE) --file tests/csrc/Makefile OUT=build/sanitize SECONDS=$(SECONDS) fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+# A busy hour's calls to one landmarker: memory stays, answers too.
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.soak
 
 # On a CUDA machine, with the torch, Triton and build tools that it has: nothing is fetched. Within eight minutes.
 RESULTS ?= bench/results

@@ -19,6 +19,9 @@ from pipnet_fast.layouts import MeanShape, load_mean_shape
 
 Merge = Literal["mean", "official"]
 
+# As in csrc/engine/plan_file.cpp: a file says how many there are, and distances between them all take their square.
+MAX_LANDMARKS = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class NeighborTable:
@@ -68,7 +71,7 @@ def neighbor_table(mean_shape: Any, num_neighbors: int, merge: Merge = "mean") -
     """Find each landmark's nearest neighbors on a mean shape and lay out the merge weights.
 
     Args:
-        mean_shape: a layout's name, a text file, or (N, 2) coordinates, N >= 1; any unit.
+        mean_shape: a layout's name, a text file, or (N, 2) coordinates, 1 <= N <= 4096; any unit.
         num_neighbors: K >= 0; more than N - 1 is cut to N - 1 with a warning.
         merge: ``"mean"`` weighs the own vote and all received ones equally (section 3.2); ``"official"``
             does as the official code, which repeats each list of received votes cyclically up to the
@@ -82,6 +85,8 @@ def neighbor_table(mean_shape: Any, num_neighbors: int, merge: Merge = "mean") -
         ValueError: a bad mean shape, a negative count, or an unknown merge.
     """
     points = load_mean_shape(mean_shape)
+    if len(points) > MAX_LANDMARKS:
+        raise ValueError(f"neighbor_table: mean_shape: expected at most {MAX_LANDMARKS} landmarks, got {len(points)}")
     num_neighbors = cap_num_neighbors(num_neighbors, len(points))
     if merge not in get_args(Merge):
         raise ValueError(f"neighbor_table: merge: expected one of {get_args(Merge)}, got {merge!r}")
@@ -111,6 +116,8 @@ def cap_num_neighbors(num_neighbors: int, num_landmarks: int) -> int:
 
 def nearest_neighbors(points: MeanShape, num_neighbors: int) -> npt.NDArray[np.int64]:
     """(N, K) indices of the nearest other landmarks, nearest first, in float64 with stable ties."""
+    # Below 1, exactly: squares neither overflow nor vanish, whatever the unit is.
+    points = np.ldexp(points, -np.frexp(np.abs(points).max())[1])
     squared = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
     # Coincident landmarks have distance 0 too, so the landmark itself is put first by value, not by luck.
     np.fill_diagonal(squared, -1.0)
@@ -121,25 +128,21 @@ def _merge_rows(
     neighbors: npt.NDArray[np.int64], merge: Merge
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     num_landmarks, num_neighbors = neighbors.shape
-    votes_per_landmark = 1 + num_neighbors
-    received: list[list[int]] = [[] for _ in range(num_landmarks)]
-    for voter in range(num_landmarks):
-        for k, target in enumerate(neighbors[voter]):
-            received[target].append(voter * votes_per_landmark + 1 + k)
-    longest = max(map(len, received))
+    received = np.argsort(neighbors, axis=None, kind="stable")
+    lengths = np.bincount(neighbors.ravel(), minlength=num_landmarks)
+    firsts = np.cumsum(lengths) - lengths
+    counts = np.ones(len(received))
+    if merge == "official" and num_neighbors:
+        # Entry i of a list of length L, repeated to `longest`, appears once more for i < longest mod L.
+        repeats, more = np.divmod(lengths.max(), np.maximum(lengths, 1))
+        position = np.arange(len(received)) - np.repeat(firsts, lengths)
+        counts = np.repeat(repeats, lengths) + (position < np.repeat(more, lengths))
+    totals = 1 + np.bincount(neighbors.ravel()[received], counts, minlength=num_landmarks)
 
-    starts, sources, weights = [0], [], []
-    for landmark, votes in enumerate(received):
-        count = np.ones(len(votes))
-        if merge == "official" and votes:
-            # Entry i of a list of length L, repeated to `longest`, appears once more for i < longest mod L.
-            count *= longest // len(votes)
-            count[: longest % len(votes)] += 1
-        sources += [landmark * votes_per_landmark, *votes]
-        weights += (np.concatenate(([1.0], count)) / (1 + count.sum())).tolist()
-        starts.append(len(sources))
-    return (
-        np.array(starts, dtype=np.int32),
-        np.array(sources, dtype=np.int32),
-        np.array(weights, dtype=np.float32),
-    )
+    # Each row begins with the landmark's own vote.
+    votes_per_landmark = 1 + num_neighbors
+    votes = np.arange(num_landmarks * votes_per_landmark).reshape(num_landmarks, votes_per_landmark)
+    sources = np.insert(votes[:, 1:].ravel()[received], firsts, votes[:, 0])
+    weights = np.insert(counts.astype(np.float64), firsts, 1.0) / np.repeat(totals, 1 + lengths)
+    starts = np.concatenate(([0], np.cumsum(1 + lengths)))
+    return starts.astype(np.int32), sources.astype(np.int32), weights.astype(np.float32)

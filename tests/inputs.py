@@ -75,7 +75,8 @@ def in_layout(tensor: Tensor, layout: str) -> Tensor:
     if layout == "sliced":
         # Every dimension a part of a larger buffer, whose other cells must not be read.
         b, c, h, w = tensor.shape
-        buffer = torch.full((b + 1, c + 2, h + 1, w + 3), torch.nan, dtype=tensor.dtype, device=tensor.device)
+        nothing = torch.nan if tensor.is_floating_point() else 0
+        buffer = torch.full((b + 1, c + 2, h + 1, w + 3), nothing, dtype=tensor.dtype, device=tensor.device)
         view = buffer[1:, 1 : 1 + c, :h, 2 : 2 + w]
         view.copy_(tensor)
         return view

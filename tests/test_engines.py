@@ -4,17 +4,20 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import pipnet_fast as pf
+from pipnet_fast.engines import onnxruntime, openvino
+from pipnet_fast.engines._onnx import to_onnx
 from pipnet_fast.models.pipnet import HEAD_LAYERS
 from pipnet_fast.pipeline.images import normalize
 from tests.engine_cases import MODELS, N, assert_same, crops_for, require, tiny
@@ -24,6 +27,27 @@ from tests.tolerances import ENGINE
 CPU_ENGINES = ("torch", "cpp", "inductor", "onnxruntime", "openvino")
 # Compiling these with inductor takes up to a minute each.
 SLOW = [("inductor", name) for name in MODELS if name != "resnet18"]
+
+
+Exports = dict[tuple[Any, ...], bytes]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exports() -> Iterator[Exports]:
+    """Of one trunk both engines that read ONNX get the same bytes: torch takes seconds to write them."""
+    known: Exports = {}
+
+    def export(trunk: fx.GraphModule, batch: int, size: int) -> bytes:
+        state = b"".join(tensor.numpy().tobytes() for tensor in trunk.state_dict().values())
+        key = batch, size, trunk.code, state
+        if key not in known:
+            known[key] = to_onnx(trunk, batch, size)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for engine in (onnxruntime, openvino):
+            patch.setattr(engine, "to_onnx", export)
+        yield known
 
 
 @pytest.fixture(scope="module")
@@ -228,15 +252,23 @@ def test_face_landmarker_runs_on_an_engine(engine: str) -> None:
     np.testing.assert_allclose(faces.landmarks, by_torch.landmarks, rtol=0, atol=ENGINE["resnet"] * size)
 
 
-def test_signals_are_survived_after_openvino() -> None:
+def test_signals_are_survived_after_openvino(compiled: Compiled, exports: Exports, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
+    # Of the same trunk with other weights, so that the process need not write them.
+    compiled("openvino")
+    for batch in (1, 2):
+        data = next(data for key, data in exports.items() if key[0] == batch)
+        (tmp_path / str(batch)).write_bytes(data)
     code = """
-import gc, os, signal, numpy, torch, pipnet_fast as pf
+import gc, os, pathlib, signal, sys, numpy, torch, pipnet_fast as pf
+from pipnet_fast.engines import openvino
+openvino.to_onnx = lambda trunk, batch, size: pathlib.Path(sys.argv[1], str(batch)).read_bytes()
 model = pf.PIPNet("resnet18", 3, 1, 32, 64, numpy.eye(3, 2), width=0.125).eval()
 pf.compile(model, engine="openvino", batch_size=2)(torch.zeros(2, 64, 64, 3, dtype=torch.uint8))
 gc.collect()
 signal.signal(signal.SIGINT, lambda *_: print("survived"))
 os.kill(os.getpid(), signal.SIGINT)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr

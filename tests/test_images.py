@@ -1,8 +1,15 @@
 """Images at the door: arrays and files."""
 
+import io
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,16 +17,20 @@ import torch
 from PIL import Image
 
 import pipnet_fast as pf
+from pipnet_fast.pipeline.image_size import image_size
 from pipnet_fast.pipeline.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    MAX_FILE_BYTES,
     MAX_PIXELS,
     ImageError,
     PlanarNormalizer,
     as_rgb,
+    decode_rgb,
     normalize,
     read_rgb,
 )
+from tests.memory import peak_growth
 
 Pixels = npt.NDArray[np.uint8]
 ORIENTATION = 0x0112
@@ -224,6 +235,124 @@ def test_truncated_files_never_crash(tmp_path: Path, suffix: str, percent: int) 
     except ImageError:
         shape = None
     assert shape in (None, (48, 64, 3))
+
+
+def encoded(image: Pixels, suffix: str) -> bytes:
+    """A file of an RGB image; lossless where the format can be."""
+    if suffix == ".gif":
+        options: dict[str, Any] = {"format": "GIF"}
+    elif suffix == ".avif":
+        options = {"format": "AVIF", "quality": 100, "subsampling": "4:4:4"}
+    else:
+        flags = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
+        return cv2.imencode(suffix, image if image.ndim == 2 else image[..., ::-1], flags)[1].tobytes()
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, **options)
+    return file.getvalue()
+
+
+SUFFIXES = [".avif", ".bmp", ".gif", ".jp2", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".webp"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (33, 300)])
+def test_headers_tell_the_size(suffix: str, width: int, height: int) -> None:
+    photo = np.resize(smooth_photo(), (height, width, 3))
+    data = encoded(photo[..., 0] if suffix == ".pgm" else photo, suffix)
+    assert image_size(data) == (width, height)
+    image = decode_rgb(data, "photo")
+    if suffix in (".avif", ".gif", ".jpg"):
+        assert image.shape == (height, width, 3)
+    else:
+        np.testing.assert_array_equal(image, photo[..., :1].repeat(3, axis=2) if suffix == ".pgm" else photo)
+    with pytest.raises(ImageError, match=f"^photo: {width}x{height} is more than {width * height - 1} pixels$"):
+        decode_rgb(data, "photo", max_pixels=width * height - 1)
+
+
+def with_size(suffix: str, width: int, height: int) -> bytes:
+    """A small picture's file whose header claims another size."""
+    data = bytearray(encoded(smooth_photo(), suffix))
+    big = struct.pack(">II", width, height)
+    if suffix == ".png":
+        data[16:24] = big
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    elif suffix == ".jpg":
+        frame = data.index(b"\xff\xc0")
+        data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    elif suffix == ".bmp":
+        data[18:26] = struct.pack("<ii", width, -height)
+    elif suffix == ".gif":
+        data[6:10] = struct.pack("<HH", width, height)
+    elif suffix == ".ppm":
+        data = data.replace(b"64 48", f"{width} # wide\n{height}".encode())
+    elif suffix == ".webp":
+        extended = struct.pack("<4sIB3xHBHB", b"VP8X", 10, 0, *(v for n in (width, height) for v in (n - 1, 0)))
+        data[12:12] = extended
+        data[4:8] = struct.pack("<I", len(data) - 8)
+    elif suffix == ".avif":
+        data = data.replace(b"ispe\0\0\0\0" + struct.pack(">II", 64, 48), b"ispe\0\0\0\0" + big)
+    elif suffix == ".jp2":
+        start = data.index(b"\xff\x4f\xff\x51") + 8
+        data[start : start + 8] = big
+    return bytes(data)
+
+
+def tiff(big: bool, order: str, **tags: int) -> bytes:
+    """A TIFF's header and directory, of one number a tag."""
+    numbers = {"width": 256, "height": 257, "bits": 258, "tile_width": 322, "tile_height": 323}
+    entry, mark = (order + "HHQQ", 43) if big else (order + "HHII", 42)
+    entries = b"".join(struct.pack(entry, numbers[name], 16 if big else 4, 1, value) for name, value in tags.items())
+    start = b"II" if order == "<" else b"MM"
+    if big:
+        return start + struct.pack(order + "HHHQQ", mark, 8, 0, 16, len(tags)) + entries + bytes(8)
+    return start + struct.pack(order + "HIH", mark, 8, len(tags)) + entries + bytes(4)
+
+
+BOMBS: dict[str, Callable[[int, int], bytes]] = {
+    **{suffix: lambda w, h, s=suffix: with_size(s, w, h) for suffix in SUFFIXES if suffix not in (".pgm", ".tif")},
+    ".tif": lambda w, h: tiff(False, "<", width=w, height=h, bits=8),
+    ".tif big-endian": lambda w, h: tiff(False, ">", width=w, height=h, bits=8),
+    "BigTIFF": lambda w, h: tiff(True, "<", width=w, height=h, bits=8),
+    ".tif of one large tile": lambda w, h: tiff(False, "<", width=9, height=9, bits=8, tile_width=w, tile_height=h),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+# OpenCV itself would take the smaller one.
+@pytest.mark.parametrize("side", [30_000, 60_000])
+def test_gigantic_pictures_are_refused_before_they_are_decoded(bomb: str, side: int, tmp_path: Path) -> None:
+    path = tmp_path / "photo"
+    path.write_bytes(BOMBS[bomb](side, side - 1))
+
+    def refused() -> None:
+        with pytest.raises(ImageError, match=f"photo: {side}x{side - 1} is more than {MAX_PIXELS} pixels"):
+            read_rgb(path)
+
+    assert peak_growth(refused) < 16 << 20
+
+
+def test_gigantic_files_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(smooth_photo(), ".png"))
+    assert read_rgb(path).shape == (48, 64, 3)
+    # A hole, which takes no room on the disk.
+    os.truncate(path, 1 << 40)
+
+    def refused() -> None:
+        with pytest.raises(ImageError, match=f"photo.png: expected a file of at most {MAX_FILE_BYTES} bytes"):
+            read_rgb(path)
+
+    assert peak_growth(refused) < 16 << 20
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_are_read_to_their_end(tmp_path: Path, rgb: Pixels) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(encoded(rgb, ".png"),))
+    writer.start()
+    np.testing.assert_array_equal(read_rgb(pipe), rgb)
+    writer.join()
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def poisoned_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_path(shape: Shape, dtype: torch.dtype, blocks: Blocks) -> None:
     if DEVICE == "cpu" and dtype == torch.bfloat16 and isinstance(blocks, BatchBlocks):
         pytest.skip("Triton's interpreter multiplies the bits of bfloat16")
+    if DEVICE == "cpu" and dtype != torch.float32 and shape not in SMALL[2:4]:
+        pytest.skip("in the interpreter other types are other arithmetic, not other paths")
     check(*draw(shape, dtype), table(shape), blocks)
 
 

@@ -1,5 +1,6 @@
 """Videos read and written: every frame with its time, upright; what is cut off, damaged, or no video."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,10 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
+from pipnet_fast.data.sources import VideoFrame
 from pipnet_fast.pipeline import ahead as ahead_module
 from pipnet_fast.pipeline import video as video_module
 from pipnet_fast.pipeline.ahead import ahead
-from pipnet_fast.pipeline.video import CODECS, VideoError, VideoReader, VideoWriter
+from pipnet_fast.pipeline.capture import VideoError
+from pipnet_fast.pipeline.images import ImageError
+from pipnet_fast.pipeline.video import CODECS, VideoReader, VideoWriter
 from tests.mp4 import time_frames, turn
 from tests.test_sources import number_shown, write_video
 
@@ -214,3 +218,15 @@ def test_a_stuck_source_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     found.close()
     assert time.monotonic() - start < 5
     release.set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_names_that_are_no_utf8_do_not_end_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "\udcff.mp4"
+    path.write_bytes(b"")
+    with pytest.raises(VideoError, match="expected the name of a video to be UTF-8"):
+        VideoReader(path)
+    with pytest.raises(VideoError, match="expected the name of a video to be UTF-8"):
+        VideoWriter(path, 30)
+    with pytest.raises(ImageError, match="expected the name of a video to be UTF-8"):
+        VideoFrame(str(path), 1).read()

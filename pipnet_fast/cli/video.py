@@ -15,10 +15,11 @@ from tqdm import tqdm
 from pipnet_fast._files import place_whole
 from pipnet_fast.cli._arguments import add_landmarker_options
 from pipnet_fast.pipeline.ahead import ahead
+from pipnet_fast.pipeline.capture import VideoError
 from pipnet_fast.pipeline.draw import draw_faces
 from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.landmarker import FaceLandmarker
-from pipnet_fast.pipeline.video import VideoError, VideoFrame, VideoReader, VideoWriter, codecs_of
+from pipnet_fast.pipeline.video import VideoFrame, VideoReader, VideoWriter, codecs_of
 from pipnet_fast.tracking.settings import DETECT_EVERY, MIN_SCORE, SMOOTHING
 from pipnet_fast.tracking.tracker import Tracker
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipnet_fast.crop import Image
 from pipnet_fast.data._optional import import_optional
+from pipnet_fast.pipeline.capture import VideoError, open_video
 from pipnet_fast.pipeline.images import MAX_PIXELS, ImageError, as_rgb, read_rgb
 
 
@@ -115,10 +116,11 @@ class _Video:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
     def _open(self) -> None:
-        self._capture = cv2.VideoCapture(self.path)
+        try:
+            self._capture = open_video(self.path)
+        except VideoError as error:
+            raise ImageError(str(error)) from None
         self._next = 1
-        if not self._capture.isOpened():
-            raise ImageError("not a video that OpenCV can read")
 
     def _grab(self) -> None:
         if not self._capture.grab():

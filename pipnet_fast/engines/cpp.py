@@ -50,6 +50,8 @@ def pin_threads(cores: Sequence[int]) -> None:
     backends().require("pin_threads", "extension", "cpp")
     from pipnet_fast import _C
 
+    if not all(isinstance(core, int) and abs(core) < 1 << 31 for core in cores):
+        raise ValueError(f"pin_threads: cores: expected numbers of cores, got {cores!r}")
     _C.pin_workers(list(cores))
 
 

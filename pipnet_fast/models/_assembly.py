@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from pipnet_fast.crop import CropRule
 from pipnet_fast.models._base import LandmarkModel
@@ -36,6 +37,19 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+class _Uninitialized(TorchFunctionMode):
+    """Draws no random numbers: on the meta device there is nothing to fill, and torch imports its compiler for it."""
+
+    # Of tensors and of torch.nn.init.
+    DRAWS = frozenset({"normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_"})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__name__", None) in self.DRAWS:
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
+
+
 def assemble(
     kind: str, config: dict[str, Any], state: dict[str, Tensor], mean_shape: Any, crop: CropRule | None, source: str
 ) -> LandmarkModel:
@@ -47,7 +61,7 @@ def assemble(
     cls: Any = KINDS[kind].model
     try:
         # Nothing is initialized only to be overwritten.
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialized():
             model: LandmarkModel = cls(**config, crop=crop)
         if isinstance(model, PIPNet) and mean_shape is not None:
             model.with_mean_shape(mean_shape)

@@ -12,7 +12,7 @@ from pipnet_fast.backbones import create_backbone
 from pipnet_fast.crop import CropRule
 from pipnet_fast.layouts import MeanShape, load_mean_shape
 from pipnet_fast.models._base import LandmarkModel, require_int
-from pipnet_fast.neighbors import Merge, NeighborTable, cap_num_neighbors, neighbor_table
+from pipnet_fast.neighbors import MAX_LANDMARKS, Merge, NeighborTable, cap_num_neighbors, neighbor_table
 from pipnet_fast.ops import (
     HeadLoss,
     HeadMaps,
@@ -54,7 +54,7 @@ class PIPNet(LandmarkModel):
 
     Args:
         backbone: "resnet18", "resnet50", "resnet101", "mobilenet_v2" or "mobilenet_v3".
-        num_landmarks: N >= 1.
+        num_landmarks: N, 1 to 4096.
         num_neighbors: K >= 0; more than N - 1 is cut with a warning. K = 0 leaves the neighbor layers out.
         stride: input pixels per grid cell, 16, 32, 64 or 128 (section 4.2.1).
         input_size: side of the square crop in px, a multiple of the stride. The network takes any multiple;
@@ -87,6 +87,8 @@ class PIPNet(LandmarkModel):
     ) -> None:
         """See the class."""
         require_int("PIPNet", "num_landmarks", num_landmarks, 1)
+        if num_landmarks > MAX_LANDMARKS:
+            raise ValueError(f"PIPNet: num_landmarks: expected at most {MAX_LANDMARKS}, got {num_landmarks}")
         num_neighbors = cap_num_neighbors(num_neighbors, num_landmarks)
         trunk = create_backbone(backbone, stride, width, weights)
         super().__init__(trunk, input_size, crop)

@@ -1,7 +1,6 @@
 """Images at the door: what is accepted, and how it becomes RGB."""
 
 import os
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import cv2
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from pipnet_fast.crop import Image
 from pipnet_fast.ops import backends
+from pipnet_fast.pipeline.image_size import FORMATS, image_size
 
 Color = Literal["bgr", "rgb"]
 
@@ -18,8 +18,10 @@ Color = Literal["bgr", "rgb"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# OpenCV itself refuses files above 2^30 pixels; more than this is no photo.
+# More is no photo: the largest sensors of cameras and phones have fewer. As RGB it is 800 MB.
 MAX_PIXELS = 1 << 28
+# So many pixels with 16 bits a channel would be more, but nobody stores photos without compressing them.
+MAX_FILE_BYTES = 1 << 30
 
 
 class ImageError(ValueError):
@@ -37,8 +39,8 @@ def as_rgb(image: Any, color: Color, operation: str = "FaceLandmarker") -> Image
 
     Args:
         image: a path, or an array of uint8: (h, w, 3) or (h, w, 4) in the order of ``color``, a fourth
-            channel, alpha, being dropped; or gray, (h, w) or (h, w, 1). Files may hold what OpenCV reads, are
-            turned as their EXIF orientation says, and ``color`` does not matter for them.
+            channel, alpha, being dropped; or gray, (h, w) or (h, w, 1). Files are read by ``read_rgb``, and ``color``
+            does not matter for them.
         color: channel order of arrays.
         operation: whose argument it is, for messages.
 
@@ -75,26 +77,48 @@ def as_rgb(image: Any, color: Color, operation: str = "FaceLandmarker") -> Image
 
 
 def read_rgb(path: str | os.PathLike[str]) -> Image:
-    """Read an image file as RGB (h, w, 3), turned as its EXIF orientation says.
+    """Read an image file, as ``decode_rgb`` decodes it.
 
     Raises:
-        ImageError: missing, unreadable, or no image.
+        ImageError: missing, unreadable, no image, or one of more than ``MAX_PIXELS`` pixels or ``MAX_FILE_BYTES``.
     """
+    name = os.fspath(path)
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            # A device or a pipe has no size, and perhaps no end.
+            data = b"" if size > MAX_FILE_BYTES else file.read((size or MAX_FILE_BYTES) + 1)
     except OSError as error:
-        raise ImageError(f"{os.fspath(path)}: {error.strerror or error}") from None
+        raise ImageError(f"{name}: {error.strerror or error}") from None
     except ValueError as error:  # a name with a zero character
-        raise ImageError(f"{os.fspath(path)!r}: {error}") from None
+        raise ImageError(f"{name!r}: {error}") from None
+    if max(size, len(data)) > MAX_FILE_BYTES:
+        raise ImageError(f"{name}: expected a file of at most {MAX_FILE_BYTES} bytes")
+    return decode_rgb(data, name)
+
+
+def decode_rgb(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode an image file's bytes as RGB (h, w, 3), turned as its EXIF orientation says.
+
+    Args:
+        data: a file in one of ``image_size.FORMATS``.
+        name: whose bytes they are, for messages.
+        max_pixels: a picture of more is refused by its header, before anything of its size is allocated.
+
+    Raises:
+        ImageError: no image of these formats, damaged, or too large.
+    """
+    size = image_size(data)
+    if size is None:
+        raise ImageError(f"{name}: not an image that OpenCV can read, or none of {FORMATS}")
+    if size[0] * size[1] > max_pixels:
+        raise ImageError(f"{name}: {size[0]}x{size[1]} is more than {max_pixels} pixels")
     try:
-        # Decoded from memory: OpenCV's own opening of files fails on some systems' names.
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise ImageError(f"{os.fspath(path)}: {error.err}") from None
+        raise ImageError(f"{name}: {error.err}") from None
     if image is None:
-        raise ImageError(f"{os.fspath(path)}: not an image that OpenCV can read")
-    if image.shape[0] * image.shape[1] > MAX_PIXELS:
-        raise ImageError(f"{os.fspath(path)}: {image.shape[1]}x{image.shape[0]} is more than {MAX_PIXELS} pixels")
+        raise ImageError(f"{name}: not an image that OpenCV can read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 

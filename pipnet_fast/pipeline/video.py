@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from pipnet_fast.crop import Image
+from pipnet_fast.pipeline.capture import VideoError, open_video, require_utf8
 
 # Of files that do not tell theirs.
 FPS = 30.0
@@ -25,10 +26,6 @@ CODECS = {
     ".mov": ("mp4v", "avc1"),
     ".mp4": ("mp4v", "avc1"),
 }
-
-
-class VideoError(ValueError):
-    """A video that cannot be read or written."""
 
 
 class VideoFrame(NamedTuple):
@@ -61,11 +58,12 @@ class VideoReader:
         self.name = f"camera {source}" if isinstance(source, int) else os.fspath(source)
         if not isinstance(source, int) and not os.path.isfile(source):
             raise FileNotFoundError(f"no such video: {self.name}")
-        self._capture = cv2.VideoCapture(source if isinstance(source, int) else os.fspath(source))
+        try:
+            self._capture = cv2.VideoCapture(source) if isinstance(source, int) else open_video(self.name)
+        except VideoError as error:
+            raise VideoError(f"{self.name}: {error}") from None
         if not self._capture.isOpened():
-            raise VideoError(
-                f"{self.name}: {'no such camera' if self.is_camera else 'not a video that OpenCV can read'}"
-            )
+            raise VideoError(f"{self.name}: no such camera")
         fps, frames = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.fps = fps if 0 < fps <= MAX_FPS else FPS
         # Headers only estimate it in some formats; some claim -2^63.
@@ -116,13 +114,14 @@ class VideoWriter:
         fps: frames per second, > 0. Frames that come faster are left out.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or a name that is no UTF-8.
     """
 
     def __init__(self, path: str | os.PathLike[str], fps: float) -> None:
         """See the class."""
         self._path, self._fps = os.fspath(path), fps
         self._codecs = codecs_of(path)
+        require_utf8(self._path)
         self._writer: cv2.VideoWriter | None = None
         self._size = 0, 0
         self._last: Image | None = None

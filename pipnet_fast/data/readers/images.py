@@ -22,6 +22,7 @@ from pipnet_fast.data.readers._files import IMAGE_SUFFIXES
 from pipnet_fast.data.samples import FaceData, Points, Sample
 from pipnet_fast.data.sources import ImageFile, ImageSource, VideoFrame
 from pipnet_fast.layouts import load_layout
+from pipnet_fast.pipeline.capture import VideoError, open_video
 from pipnet_fast.pipeline.images import ImageError
 
 SPLITS = ("all",)
@@ -106,8 +107,11 @@ def _num_frames(path: str) -> int:
 
     Headers only estimate the number in some formats, and know nothing of the end that a file lost.
     """
-    capture = cv2.VideoCapture(path)
-    claimed = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
+    try:
+        capture = open_video(path)
+    except VideoError:
+        return 0
+    claimed = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     if 1 <= claimed <= _MAX_FRAMES and _is_readable(VideoFrame(path, int(claimed))):
         return int(claimed)
     count = 0
