@@ -6,7 +6,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import pipnet_fast
-from pipnet_fast.cli import data, demo, detect, eval, grids, info, neighbors, prior, selftrain, train
+from pipnet_fast.cli import (
+    annotate,
+    data,
+    demo,
+    detect,
+    eval,
+    export,
+    grids,
+    info,
+    neighbors,
+    prior,
+    selftrain,
+    train,
+    video,
+)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -22,7 +36,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = OneLineParser(prog="pipnet-fast", description="Facial landmarks by PIPNet.")
     parser.add_argument("--version", action="version", version=f"pipnet_fast {pipnet_fast.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (detect, demo, data, train, selftrain, eval, grids, prior, neighbors, info):
+    for module in (
+        detect,
+        demo,
+        video,
+        annotate,
+        export,
+        data,
+        train,
+        selftrain,
+        eval,
+        grids,
+        prior,
+        neighbors,
+        info,
+    ):
         module.add_command(commands)
     arguments = parser.parse_args(argv)
     try:
