@@ -179,6 +179,14 @@ def test_an_error_in_any_thread_ends_all_and_leaves_what_was_there(
     assert out.read_bytes() == b"older"
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as at a terminal: what a shell runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Interrupted(VideoReader):
     """Frames without end; Ctrl-C after the twentieth."""
 
@@ -189,6 +197,7 @@ class Interrupted(VideoReader):
             yield VideoFrame(k, k / 25, frame(LEFT[0]))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_file_without_results(
     run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +208,7 @@ def test_ctrl_c_ends_a_file_without_results(
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_camera_with_results(
     run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
