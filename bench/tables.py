@@ -476,7 +476,7 @@ def service(records: list[Record]) -> Iterator[str]:
 def tracking(records: list[Record]) -> Iterator[str]:
     """Jitter, error and lag of tracked faces, a table for each motion; then frames per second."""
     chosen = [r for r in records if r.case == "tracking" and r.subject != "thresholds"]
-    yield f"{conditions(chosen)} Medians over the faces."
+    yield f"{chosen[0].device}; {provenance(chosen)} Medians over the faces."
     metrics = {
         "jitter": "jitter, % of the side",
         "NME": "NME, %",
@@ -498,6 +498,8 @@ def tracking(records: list[Record]) -> Iterator[str]:
         yield ""
         yield from lines(["boxes from", *metrics.values()], rows)
     shapes = list(dict.fromkeys(r.shape for r in speed))
+    if not shapes:
+        return
     yield ""
     yield from lines(
         ["frames per second", *shapes],
