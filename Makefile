@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PHOTO ?=
 OUT ?= demo-out
 
-.PHONY: demo test lint sanitize fuzz soak gpu clean
+.PHONY: demo test lint wheel sanitize fuzz soak gpu clean
 
 demo: $(VENV)/.built
 	$(BIN)/pipnet-fast demo $(PHOTO) --out $(OUT)
@@ -22,6 +22,11 @@ lint: $(VENV)/.lint
 	MYPYPATH=build/typecheck $(BIN)/mypy -p pipnet_fast
 	$(BIN)/mypy bench
 	MYPYPATH=build/typecheck PYTHONPATH=build/typecheck $(BIN)/stubtest --allowlist .stubtest-allowlist pipnet_fast._C
+
+# The wheel on its own, outside the tree; not beside `lint`, which builds in the same folder.
+WHEEL ?= build/wheel
+wheel: $(VENV)/.built
+	.ci/wheel $(BIN)/python $(WHEEL)
 
 # The C++ core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer; CI runs the tests
 # beside them, which take longer and go first.
