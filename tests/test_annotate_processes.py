@@ -89,7 +89,7 @@ def test_too_many_deaths_end_the_run(folder: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_errors_of_workers_are_the_callers(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"annotate: .*/00\.png: FaceLandmarker: boxes: expected shape"):
+    with pytest.raises(ValueError, match=r"annotate: .*/0\d\.png: FaceLandmarker: boxes: expected shape"):
         annotate(folder, tmp_path / "a", processes=2, detector=returns_wrong_boxes)
     with pytest.raises(RuntimeError, match="UnportableError: words"):
         annotate(folder, tmp_path / "b", processes=1, detector=raises_what_cannot_travel)
