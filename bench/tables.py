@@ -36,6 +36,19 @@ def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
         yield "| " + " | ".join(row) + " |"
 
 
+def by_shape(
+    records: Sequence[Record], header: Sequence[str], row: Callable[[list[Record]], Iterator[str]]
+) -> Iterator[str]:
+    """A table for each shape, under its name, with a row for each subject: what ``row`` gives of its records."""
+    for shape in dict.fromkeys(r.shape for r in records):
+        here = [r for r in records if r.shape == shape]
+        subjects = dict.fromkeys(r.subject for r in here)
+        yield ""
+        yield f"**{shape}**"
+        yield ""
+        yield from lines(header, [[subject, *row([r for r in here if r.subject == subject])] for subject in subjects])
+
+
 def value(records: Sequence[Record], **wanted: object) -> Record | None:
     """The record that has these fields; a metric is given by its beginning, or ``exactly``."""
     exactly, metric = wanted.pop("exactly", None), str(wanted.pop("metric", ""))
@@ -206,21 +219,15 @@ def e2e(records: list[Record]) -> Iterator[str]:
             "against ONNX Runtime",
             "own dense head",
         ]
-    for shape in dict.fromkeys(r.shape for r in chosen):
-        here = [r for r in chosen if r.shape == shape]
-        rows = []
-        for subject in dict.fromkeys(r.subject for r in here):
-            row = [subject]
-            for count in threads:
-                own = [r for r in here if r.subject == subject and r.threads == count]
-                row.append(spread(value(own, metric="latency")))
-                for other in ("official", "ONNX Runtime", "pipnet_fast"):
-                    row.append(number(value(own, metric=f"speed-up over {other}"), "x"))
-            rows.append(row)
-        yield ""
-        yield f"**{shape}**"
-        yield ""
-        yield from lines(header, rows)
+
+    def row(own: list[Record]) -> Iterator[str]:
+        for count in threads:
+            here = [r for r in own if r.threads == count]
+            yield spread(value(here, metric="latency"))
+            for other in ("official", "ONNX Runtime", "pipnet_fast"):
+                yield number(value(here, metric=f"speed-up over {other}"), "x")
+
+    yield from by_shape(chosen, header, row)
 
 
 def export(records: list[Record]) -> Iterator[str]:
@@ -235,19 +242,15 @@ def export(records: list[Record]) -> Iterator[str]:
     for count in threads:
         header += [f"ms, {count} thread{'s' * (count > 1)}", "against dense maps"]
     header.append("median deviation from float64, px")
-    for shape in dict.fromkeys(r.shape for r in chosen):
-        here = [r for r in chosen if r.shape == shape]
-        rows = []
-        for subject in dict.fromkeys(r.subject for r in here):
-            row = [subject]
-            for count in threads:
-                own = [r for r in here if r.subject == subject and r.threads == count]
-                row += [spread(value(own, metric="latency")), number(value(own, metric="speed-up"), "x")]
-            rows.append([*row, number(value(here, subject=subject, metric="deviation"))])
-        yield ""
-        yield f"**{shape}**"
-        yield ""
-        yield from lines(header, rows)
+
+    def row(own: list[Record]) -> Iterator[str]:
+        for count in threads:
+            here = [r for r in own if r.threads == count]
+            yield spread(value(here, metric="latency"))
+            yield number(value(here, metric="speed-up"), "x")
+        yield number(value(own, metric="deviation"))
+
+    yield from by_shape(chosen, header, row)
 
 
 def e2e_short(records: list[Record]) -> Iterator[str]:
@@ -487,16 +490,12 @@ def tracking(records: list[Record]) -> Iterator[str]:
     }
     speed = [r for r in chosen if r.metric == "frames per second"]
     judged = [r for r in chosen if r not in speed]
-    for shape in dict.fromkeys(r.shape for r in judged):
-        here = [r for r in judged if r.shape == shape]
-        rows = [
-            [subject, *(number(value(here, subject=subject, metric=metric)) for metric in metrics)]
-            for subject in dict.fromkeys(r.subject for r in here)
-        ]
-        yield ""
-        yield f"**{shape}**"
-        yield ""
-        yield from lines(["boxes from", *metrics.values()], rows)
+
+    def row(own: list[Record]) -> Iterator[str]:
+        for metric in metrics:
+            yield number(value(own, metric=metric))
+
+    yield from by_shape(judged, ["boxes from", *metrics.values()], row)
     shapes = list(dict.fromkeys(r.shape for r in speed))
     if not shapes:
         return

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipnet_fast._errors import first_line
 from pipnet_fast._files import write_whole
 from pipnet_fast.data._optional import import_optional
 from pipnet_fast.data.errors import DataError
@@ -103,5 +104,4 @@ def _opened(path: Path) -> Iterator[Any]:
     except PermissionError:
         raise
     except Exception as error:  # damaged files raise half a dozen types
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path}: not a readable Parquet file: {reason}") from None
+        raise DataError(f"{path}: not a readable Parquet file: {first_line(error)}") from None

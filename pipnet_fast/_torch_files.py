@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from pipnet_fast._errors import first_line
+
 _ZIP = b"PK\x03\x04"
 
 
@@ -23,8 +25,7 @@ def read_torch_file(path: str | os.PathLike[str], what: str) -> Any:
         _check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise half a dozen types
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{os.fspath(path)}: not a readable {what}: {reason}") from None
+        raise ValueError(f"{os.fspath(path)}: not a readable {what}: {first_line(error)}") from None
 
 
 def _check_archive(path: str | os.PathLike[str]) -> None:

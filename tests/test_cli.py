@@ -8,7 +8,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,26 +21,7 @@ from pipnet_fast.cli import detect, info, main
 from pipnet_fast.cli.demo import astronaut
 from pipnet_fast.pipeline.draw import COLORS
 from pipnet_fast.pipeline.images import read_rgb
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-class Run:
-    """Calls the command and returns exit status and what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-
-    def __call__(self, *arguments: object) -> Result:
-        try:
-            status: Any = main([str(a) for a in arguments])
-        except SystemExit as end:
-            status = end.code
-        return Result(status, *self.capsys.readouterr())
+from tests.commands import Run
 
 
 @pytest.fixture

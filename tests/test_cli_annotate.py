@@ -1,6 +1,5 @@
 """The command ``pipnet-fast annotate``."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,11 @@ import pipnet_fast as pf
 from pipnet_fast.annotate import Annotations, Progress
 from pipnet_fast.cli import annotate as command
 from tests.annotation import errors_of, faces_of, images_of, make_model, write_picture, write_video
+from tests.commands import parsed
 
 
 def call(*words: Any) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_command(parser.add_subparsers(required=True))
-    arguments = parser.parse_args(["annotate", *map(str, words)])
+    arguments = parsed(command, *words)
     status: int = arguments.run(arguments)
     return status
 

@@ -4,9 +4,8 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,34 +13,18 @@ import pytest
 import torch
 
 import pipnet_fast as pf
-from pipnet_fast.cli import main
 from pipnet_fast.data import DataError, FaceData, ImageFile, Sample
 from pipnet_fast.layouts import Layout, load_layout, load_mean_shape
 from pipnet_fast.pipeline.images import read_rgb
+from tests.commands import Run
 
 SHAPE = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
 N = len(SHAPE)
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> Result:
-        try:
-            status: Any = main([str(a) for a in arguments])
-        except SystemExit as end:
-            status = end.code
-        return Result(status, *capsys.readouterr())
-
-    return call
+    return Run(capsys)
 
 
 @pytest.fixture

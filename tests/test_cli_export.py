@@ -1,18 +1,18 @@
 """The command export, in process."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 import pipnet_fast as pf
-from pipnet_fast.cli import OneLineParser, export
+from pipnet_fast.cli import export
 from pipnet_fast.export import Checked
 from tests import exported
+from tests.commands import Run, RunOne
 from tests.miniature import write_noise_faces
 
 onnx = pytest.importorskip("onnx")
@@ -20,25 +20,9 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    parser = OneLineParser(prog="pipnet-fast")
-    export.add_command(parser.add_subparsers())
-
-    def call(*words: object) -> Result:
-        arguments = parser.parse_args(["export", *map(str, words)])
-        return Result(arguments.run(arguments), *capsys.readouterr())
-
-    return call
+    return RunOne(capsys, export)
 
 
 @pytest.fixture

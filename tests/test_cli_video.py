@@ -1,13 +1,12 @@
 """The command video, in process, with a landmarker that sees dots."""
 
-import argparse
 import json
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from pipnet_fast.cli import video as command
 from pipnet_fast.pipeline.draw import COLORS
 from pipnet_fast.pipeline.video import VideoFrame, VideoReader, VideoWriter
+from tests.commands import Run, RunOne
 from tests.tracked import dot_landmarker, face_points, frame
 
 FRAMES = 30
@@ -22,29 +22,10 @@ LEFT = [face_points(40 + 0.5 * k, 50) for k in range(FRAMES)]
 RIGHT = [face_points(120 - 0.5 * k, 80) for k in range(FRAMES)]
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-class Run:
-    """Calls the command and returns exit status and what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-
-    def __call__(self, *arguments: object) -> Result:
-        parser = argparse.ArgumentParser()
-        command.add_command(parser.add_subparsers())
-        parsed = parser.parse_args(["video", *map(str, arguments)])
-        return Result(parsed.run(parsed), *self.capsys.readouterr())
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(command, "FaceLandmarker", lambda *_, **__: dot_landmarker())
-    return Run(capsys)
+    return RunOne(capsys, command)
 
 
 @pytest.fixture

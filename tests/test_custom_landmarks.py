@@ -17,6 +17,7 @@ from pipnet_fast.cli import main
 from pipnet_fast.cli.demo import astronaut
 from pipnet_fast.pipeline.images import read_rgb
 from pipnet_fast.train import TrainConfig, _toml
+from tests import documents
 
 GUIDE = Path(__file__).parent.parent / "docs" / "custom-landmarks.md"
 # In place of the guide's settings: the smallest network, and no more than seconds.
@@ -33,12 +34,12 @@ SIDE = 220
 
 def blocks(language: str) -> list[str]:
     """The guide's code in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [block.code for block in documents.blocks(GUIDE, language)]
 
 
 def commands() -> list[list[str]]:
     """The arguments of the guide's ``pipnet-fast``, without installations."""
-    lines = [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
+    lines = [shlex.split(line) for code in blocks("sh") for line in documents.lines(code)]
     assert {words[0] for words in lines} == {"pip", "pipnet-fast"}
     return [words[1:] for words in lines if words[0] == "pipnet-fast"]
 

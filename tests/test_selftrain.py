@@ -21,6 +21,7 @@ from pipnet_fast.selftrain import SelfTrainConfig, read_labels
 from pipnet_fast.selftrain.faces import open_unlabelled
 from pipnet_fast.train import TrainConfig
 from pipnet_fast.train._fields import fields_of
+from tests.commands import parsed
 from tests.training import arguments, launch, write_faces
 
 pytest.importorskip("pyarrow")
@@ -62,9 +63,7 @@ def words(root: Path, out: Path, *more: str, **changes: Any) -> list[str]:
 
 
 def parse(*more: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    command.add_command(parser.add_subparsers())
-    return parser.parse_args(["selftrain", *more])
+    return parsed(command, *more)
 
 
 def table(path: Path) -> list[dict[str, str]]:

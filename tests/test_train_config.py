@@ -18,14 +18,13 @@ from pipnet_fast.models._assembly import KINDS
 from pipnet_fast.train import TrainConfig, _toml
 from pipnet_fast.train._fields import fields_of
 from pipnet_fast.train.config import STRIDES, ModelConfig, OptimizationConfig
+from tests.commands import parsed
 
 CONFIGS = Path(command.__file__).parents[1] / "train" / "configs"
 
 
 def parse(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    command.add_command(parser.add_subparsers())
-    return parser.parse_args(["train", *words])
+    return parsed(command, *words)
 
 
 def config_of(*words: str) -> TrainConfig:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from bench.networks import Crops
 from bench.rivals.numpy_ends import normalized
+from bench.rivals.onnxruntime import session
+from bench.rivals.openvino import settings
 from bench.task import Built, Points, Task
 from pipnet_fast.export._network import ExportNetwork, Input
 from pipnet_fast.export.int8 import quantized
@@ -18,14 +20,10 @@ INT8_NOTE = (
 
 def onnxruntime(task: Task, input: Input = "uint8", int8: bool = False) -> Built:
     """ONNX Runtime's session, with NumPy's normalization before it for float32."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = task.threads
-    session = onnxruntime.InferenceSession(one_file(task, input, int8), options, providers=["CPUExecutionProvider"])
+    runs = session(task, one_file(task, input, int8))
 
     def run(crops: Crops) -> Points:
-        points: Points = session.run(["landmarks"], {"crops": crops if input == "uint8" else normalized(crops)})[0]
+        points: Points = runs.run(["landmarks"], {"crops": crops if input == "uint8" else normalized(crops)})[0]
         return points * task.size
 
     return Built(run, ("onnxruntime",), INT8_NOTE if int8 else None)
@@ -39,12 +37,7 @@ def openvino(task: Task, input: Input = "uint8", int8: bool = False, static: boo
     model = core.read_model(one_file(task, input, int8))
     if static:
         model.reshape([task.batch, *model.inputs[0].partial_shape[1:]])
-    compiled = core.compile_model(
-        model,
-        "CPU",
-        {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": task.threads, "INFERENCE_PRECISION_HINT": "f32"},
-    )
-    request = compiled.create_infer_request()
+    request = core.compile_model(model, "CPU", settings(task)).create_infer_request()
 
     def run(crops: Crops) -> Points:
         request.infer([crops if input == "uint8" else normalized(crops)], share_inputs=True)

@@ -1,5 +1,6 @@
 """ONNX Runtime on the whole dense network, all its graph optimizations on."""
 
+from pathlib import Path
 from typing import Any
 
 from bench.networks import Crops
@@ -20,8 +21,8 @@ def build(task: Task) -> Built:
     return Built(run, ("onnxruntime", "onnx"))
 
 
-def session(task: Task) -> Any:
-    """One of static shape; its waiting threads spin, as they do unless they are told not to."""
+def session(task: Task, path: Path | None = None) -> Any:
+    """One of a file, or of the dense network in static shape; waiting threads spin, as they do by themselves."""
     import onnxruntime
 
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[task.device]
@@ -31,4 +32,4 @@ def session(task: Task) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = task.threads
-    return onnxruntime.InferenceSession(dense_onnx(task), options, providers=[provider])
+    return onnxruntime.InferenceSession(path or dense_onnx(task), options, providers=[provider])

@@ -44,11 +44,12 @@ def compiled(task: Task, hint: str = "LATENCY", int8: bool = False) -> Any:
     model = core.read_model(dense_onnx(task, 1 if hint == "THROUGHPUT" else None))
     if int8:
         model = _quantized(model, task)
-    return core.compile_model(
-        _with_normalization(model),
-        "CPU",
-        {"PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": task.threads, "INFERENCE_PRECISION_HINT": "f32"},
-    )
+    return core.compile_model(_with_normalization(model), "CPU", settings(task, hint))
+
+
+def settings(task: Task, hint: str = "LATENCY") -> dict[str, Any]:
+    """How OpenVINO runs a network."""
+    return {"PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": task.threads, "INFERENCE_PRECISION_HINT": "f32"}
 
 
 def _asynchronous(network: Any, decode: NumpyDecode) -> Any:

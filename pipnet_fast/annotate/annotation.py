@@ -18,11 +18,11 @@ from pipnet_fast.annotate.ray_cluster import annotate_by_ray
 from pipnet_fast.annotate.sources import check_sources, list_paths
 from pipnet_fast.annotate.work import Job
 from pipnet_fast.data._optional import import_optional
-from pipnet_fast.models import LandmarkModel, load
+from pipnet_fast.models import LandmarkModel
 from pipnet_fast.models._base import require_int
 from pipnet_fast.models.digest import model_digest
 from pipnet_fast.pipeline.detectors import Detector, create_detector
-from pipnet_fast.weights import default_model
+from pipnet_fast.pipeline.landmarker import as_model
 
 # The version of the layout of the tables.
 FORMAT = "pipnet_fast.annotations/1"
@@ -131,7 +131,7 @@ def annotate(
         require_int("annotate", "processes", processes, 1 if on == "ray" else 0)
     if on == "ray":
         import_optional("ray", "annotate: on='ray'", "ray")
-    network = _model(model)
+    network = as_model("annotate", model)
 
     folder = RunFolder(Path(os.path.abspath(out)))
     with folder.locked():
@@ -214,16 +214,6 @@ def _names(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -
     if not names:
         raise ValueError("annotate: sources: expected at least one, got none")
     return names
-
-
-def _model(model: str | os.PathLike[str] | LandmarkModel | None) -> LandmarkModel:
-    if model is None:
-        return load(default_model())
-    if isinstance(model, LandmarkModel):
-        return model
-    if not isinstance(model, (str, os.PathLike)):
-        raise TypeError(f"annotate: model: expected a path or a PIPNet, got {type(model).__name__}")
-    return load(model)
 
 
 def _name(detector: str | Detector, find: Detector) -> str:

@@ -5,10 +5,10 @@ each of which is noted before it is touched.
 """
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
+from pipnet_fast._files import write_whole
 from pipnet_fast.annotate.parts import Position
 
 # So many processes may die at a picture before it is given up. One death may have been another's fault, as where
@@ -52,6 +52,5 @@ class Attempt:
         self._path.unlink(missing_ok=True)
 
     def _write(self, place: str | None) -> None:
-        temporary = self._path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"deaths": self._deaths, "at": place}), encoding="utf-8")
-        os.replace(temporary, self._path)
+        note = json.dumps({"deaths": self._deaths, "at": place})
+        write_whole(self._path, lambda file: file.write(note.encode()))

@@ -12,21 +12,31 @@ from pipnet_fast.data.readers import READERS
 
 def add_face_arguments(parser: argparse.ArgumentParser) -> None:
     """Which faces, and what models see of them at once and where."""
+    add_data_arguments(parser, required=True)
+    add_mean_shape(parser)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: cpu)")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="B")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
+    parser.add_argument("--out", metavar="DIR", help="folder for the results, made if need be")
+
+
+def add_data_arguments(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", required: bool) -> None:
+    """Which labelled faces: what ``open_faces`` opens."""
     parser.add_argument(
-        "--data", nargs=2, required=True, metavar=("NAME", "ROOT"), help=f"{', '.join(READERS)}; and its folder"
+        "--data", nargs=2, required=required, metavar=("NAME", "ROOT"), help=f"{', '.join(READERS)}; and its folder"
     )
     parser.add_argument("--split", default="test", help="which part of it (default: test)")
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="of the data set's reader, as layout=300w68"
     )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out and count what cannot be read")
+
+
+def add_mean_shape(parser: argparse.ArgumentParser) -> None:
+    """What official checkpoints do not hold themselves."""
     parser.add_argument(
         "--mean-shape", metavar="SHAPE", help="of official checkpoints: a layout's name or meanface.txt"
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out and count what cannot be read")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: cpu)")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="B")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
-    parser.add_argument("--out", metavar="DIR", help="folder for the results, made if need be")
 
 
 def open_faces(arguments: argparse.Namespace, **options: Any) -> FaceData:

@@ -13,6 +13,7 @@ import cv2
 from tqdm import tqdm
 
 from pipnet_fast.cli._arguments import add_landmarker_options, folder_argument
+from pipnet_fast.data.readers.images import IMAGES
 from pipnet_fast.pipeline.draw import draw_faces, write_png
 from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.images import ImageError, read_rgb
@@ -20,8 +21,6 @@ from pipnet_fast.pipeline.landmarker import FaceLandmarker
 
 # The end of the names of the pictures that this command writes.
 PICTURE = "_landmarks.png"
-# What a folder is searched for; a file named outright may be anything OpenCV reads.
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -99,8 +98,9 @@ def expand(names: Sequence[str]) -> tuple[list[Path], list[str]]:
             photos.append(path)
             continue
         # A second run into the photos' own folder must not annotate the first one's pictures.
+        # A file named outright may be anything OpenCV reads.
         inside = sorted(
-            p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.endswith(PICTURE) and p.is_file()
+            p for p in path.iterdir() if p.suffix.lower() in IMAGES and not p.name.endswith(PICTURE) and p.is_file()
         )
         photos += inside
         if not inside:

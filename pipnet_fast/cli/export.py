@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from pipnet_fast.cli._faces import open_faces
+from pipnet_fast.cli._faces import add_data_arguments, add_mean_shape, open_faces
 from pipnet_fast.cli._models import BOX, load_model
 from pipnet_fast.cli.demo import astronaut
 from pipnet_fast.cli.detect import expand
@@ -53,9 +53,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "(default: float32)",
     )
     parser.add_argument("--layout", metavar="NAME", help="what the landmarks are, for the file's metadata: 300w68 ...")
-    parser.add_argument(
-        "--mean-shape", metavar="SHAPE", help="of official checkpoints: a layout's name or meanface.txt"
-    )
+    add_mean_shape(parser)
     parser.add_argument(
         "--verify-on",
         metavar="FOLDER",
@@ -64,15 +62,10 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     parser.add_argument("--detector", default="auto", metavar="NAME", help="of faces: auto, haar, yunet:PATH or a file")
     parser.add_argument("--device", default="cpu", help="that aoti compiles for: cpu, cuda ... (default: cpu)")
-    small = parser.add_argument_group("int8 (onnx)")
+    small = parser.add_argument_group("int8 (onnx)", "Measured on the labelled faces of --data, if there are any.")
     small.add_argument("--int8", action="store_true", help="quantize the backbone")
     small.add_argument("--calibration", metavar="FOLDER", help="pictures of faces to take its ranges from")
-    small.add_argument(
-        "--data", nargs=2, metavar=("NAME", "ROOT"), help="labelled faces to measure on, as for `pipnet-fast eval`"
-    )
-    small.add_argument("--split", default="test", help="which part of it (default: test)")
-    small.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of its reader")
-    small.add_argument("--skip-bad", action="store_true", help="leave out faces that cannot be read")
+    add_data_arguments(small, required=False)
     small.add_argument(
         "--calibration-split", metavar="NAME", help="in place of --calibration: another part of --data, as train"
     )

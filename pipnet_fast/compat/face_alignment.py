@@ -24,12 +24,11 @@ from tqdm import tqdm
 
 from pipnet_fast.crop import Image
 from pipnet_fast.layouts import load_layout
-from pipnet_fast.models import LandmarkModel, load
+from pipnet_fast.models import LandmarkModel
 from pipnet_fast.pipeline.detectors import Detector, YuNetDetector
 from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.images import as_rgb
-from pipnet_fast.pipeline.landmarker import FaceLandmarker, as_boxes
-from pipnet_fast.weights import default_model
+from pipnet_fast.pipeline.landmarker import FaceLandmarker, as_model
 
 Arrays = list[npt.NDArray[np.float32]]
 
@@ -98,8 +97,7 @@ class FaceAlignment:
             )
         if dtype not in (torch.float32, torch.float16, torch.bfloat16):
             raise ValueError(f"FaceAlignment: dtype: expected float32, float16 or bfloat16, got {dtype!r}")
-        if not isinstance(model, LandmarkModel):
-            model = load(default_model() if model is None else model)
+        model = as_model("FaceAlignment", model)
         if model.config.num_landmarks != 68:
             raise ValueError(
                 f"FaceAlignment: model: expected one of 68 landmarks, got one of {model.config.num_landmarks}; use "
@@ -239,9 +237,7 @@ class FaceDetector:
 
     def detect_from_image(self, tensor_or_path: Any) -> Arrays:
         """Boxes (5,), tight about the landmarks, of the faces of an image as ``get_landmarks`` takes it."""
-        detector = self._landmarker.detector
-        assert detector is not None
-        return list(as_boxes(detector(as_rgb(_as_image(tensor_or_path), "rgb", "FaceAlignment"))))
+        return list(self._landmarker.detect_rgb(as_rgb(_as_image(tensor_or_path), "rgb", "FaceAlignment")))
 
     def detect_from_batch(self, tensor: Any) -> list[Arrays]:
         """The same for every image of a batch (B, 3, h, w)."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipnet_fast._availability import Availability
+from pipnet_fast._errors import first_line
 from pipnet_fast.engines import auto, cpp, cudagraph, inductor, onnxruntime, openvino, torch_engine
 from pipnet_fast.engines._types import Engine, Network, Spec, WeightStorage
 from pipnet_fast.engines.fold import fold_trunk
@@ -94,8 +95,7 @@ def compile(
     try:
         prepared = ENGINES[choice.engine].prepare(network, spec)
     except Exception as error:  # compilers raise all there is
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RuntimeError(f"compile: engine {choice.engine!r} failed: {reason}") from error
+        raise RuntimeError(f"compile: engine {choice.engine!r} failed: {first_line(error)}") from error
     return Runtime(choice.engine, prepared, spec, choice.milliseconds)
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from pipnet_fast._files import write_whole
 from pipnet_fast.engines._types import Spec
 
 # An engine that takes longer than this to compile and measure is out, s.
@@ -117,10 +118,7 @@ def _remember(key: str, choice: Choice) -> None:
     entries = {**_entries(), key: choice._asdict()}
     with contextlib.suppress(OSError):  # a read-only home: the next process measures again
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and renamed, so that nobody reads half a file.
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as beside:
-            json.dump(entries, beside, indent=1)
-        os.replace(beside.name, file)
+        write_whole(file, lambda whole: whole.write(json.dumps(entries, indent=1).encode()))
 
 
 def _key(model: Any, spec: Spec, candidates: Sequence[str]) -> str:

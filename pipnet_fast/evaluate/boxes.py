@@ -9,6 +9,7 @@ from pipnet_fast.data.errors import DataError
 from pipnet_fast.data.samples import FaceData, tight_box
 from pipnet_fast.pipeline.detectors import Detector
 from pipnet_fast.pipeline.images import ImageError
+from pipnet_fast.pipeline.overlap import union_shares
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,7 +41,4 @@ def detected_boxes(data: FaceData, detector: Detector) -> Floats:
 
 def overlap(boxes: npt.NDArray[np.floating[Any]], other: npt.NDArray[np.floating[Any]]) -> Floats:
     """Intersection over union of boxes (n, 4 or more) with one box (4,)."""
-    low, high = np.maximum(boxes[:, :2], other[:2]), np.minimum(boxes[:, 2:4], other[2:])
-    shared: Floats = (high - low).clip(0).prod(axis=1)
-    areas: Floats = (boxes[:, 2:4] - boxes[:, :2]).prod(axis=1) + (other[2:] - other[:2]).prod()
-    return np.divide(shared, areas - shared)
+    return union_shares(boxes, other[None])[:, 0]

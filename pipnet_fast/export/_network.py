@@ -15,7 +15,7 @@ from pipnet_fast.models.grmi import VotingMaps, hough_votes, upsample
 from pipnet_fast.models.mapnet import decode_heatmaps
 from pipnet_fast.neighbors import NeighborTable
 from pipnet_fast.ops import HeadWeights
-from pipnet_fast.pipeline.images import IMAGENET_MEAN, IMAGENET_STD
+from pipnet_fast.pipeline.images import scale_and_shift
 
 Input = Literal["float32", "uint8"]
 
@@ -129,11 +129,9 @@ class _Normalize(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        mean, std = (
-            torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
-        )
-        self.register_buffer("scale", (1 / (255 * std)).float())
-        self.register_buffer("shift", (-mean / std).float())
+        scale, shift = scale_and_shift()
+        self.register_buffer("scale", scale.view(3, 1, 1))
+        self.register_buffer("shift", shift.view(3, 1, 1))
 
     scale: Tensor
     shift: Tensor

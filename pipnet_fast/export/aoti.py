@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pipnet_fast._errors import first_line
 from pipnet_fast._files import write_whole
 from pipnet_fast.engines import inductor
 from pipnet_fast.engines._onnx import quiet_export
@@ -57,8 +58,7 @@ def export_aoti(
                     traced(export.network), package_path=str(package), inductor_configs=configs
                 )
         except Exception as error:  # compilers raise all there is
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise RuntimeError(f"export_aoti: compiling failed: {reason}") from error
+            raise RuntimeError(f"export_aoti: compiling failed: {first_line(error)}") from error
         compiled: Any = torch._inductor.aoti_load_package(str(package))
 
         def run(given: Arrays) -> tuple[Arrays, Arrays]:

@@ -122,6 +122,12 @@ def decode_rgb(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
+def scale_and_shift() -> tuple[Tensor, Tensor]:
+    """What normalizing multiplies a byte of each color by, and then adds: (3,) each, float32."""
+    mean, std = (torch.tensor(values, dtype=torch.float64) * 255 for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (1 / std).float(), (-mean / std).float()
+
+
 class Normalizer:
     """Crops (B, S, S, 3) of uint8 RGB as the network takes them: (B, 3, S, S), channels-last in memory.
 
@@ -130,9 +136,9 @@ class Normalizer:
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
         """Prepare for crops of ``size`` px on ``device``, to be computed in float32 and returned in ``dtype``."""
-        mean, std = (torch.tensor(values, dtype=torch.float64) * 255 for values in (IMAGENET_MEAN, IMAGENET_STD))
-        self._scale = (1 / std).float().repeat(size).to(device)
-        self._shift = (-mean / std).float().repeat(size).to(device)
+        scale, shift = scale_and_shift()
+        self._scale = scale.repeat(size).to(device)
+        self._shift = shift.repeat(size).to(device)
         self._dtype = dtype
 
     def __call__(self, crops: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipnet_fast._errors import first_line
 from pipnet_fast.crop import Image, warp
 from pipnet_fast.engines import compile, fastest_known
 from pipnet_fast.models import LandmarkModel, load
@@ -60,11 +61,7 @@ class FaceLandmarker:
         self.color = color
         self.detector = create_detector(detector)
         self.device = _device(device)
-        if model is None:
-            model = default_model()
-        elif not isinstance(model, (str, os.PathLike, LandmarkModel)):
-            raise TypeError(f"FaceLandmarker: model: expected a path or a PIPNet, got {type(model).__name__}")
-        self.model = (model if isinstance(model, LandmarkModel) else load(model)).to(self.device).eval()
+        self.model = as_model("FaceLandmarker", model).to(self.device).eval()
         batch_size = BATCH_SIZES.get(self.device.type, 1)
         dtype = _dtype(self.model)
         if engine == "auto":
@@ -198,6 +195,17 @@ class FaceLandmarker:
         return points, scores
 
 
+def as_model(operation: str, model: Any) -> LandmarkModel:
+    """The model in the box for None, that of a path, or the model itself; ``operation`` stands in messages."""
+    if model is None:
+        return load(default_model())
+    if isinstance(model, LandmarkModel):
+        return model
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"{operation}: model: expected a path or a PIPNet, got {type(model).__name__}")
+    return load(model)
+
+
 def as_boxes(boxes: Any) -> Boxes:
     """Check face boxes and return them as (n, 5) float32; a missing score is 1."""
     if isinstance(boxes, torch.Tensor):
@@ -249,6 +257,5 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         torch.empty(1, device=chosen)
     except Exception as error:  # each kind of device fails in its own way
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RuntimeError(f"FaceLandmarker: device {str(chosen)!r} is not available: {reason}") from None
+        raise RuntimeError(f"FaceLandmarker: device {str(chosen)!r} is not available: {first_line(error)}") from None
     return chosen

@@ -13,9 +13,9 @@ from pipnet_fast.models._base import require_int
 from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.images import as_rgb
 from pipnet_fast.pipeline.landmarker import FaceLandmarker
+from pipnet_fast.pipeline.overlap import smaller_shares, union_shares
 from pipnet_fast.tracking.cuts import CutDetector
 from pipnet_fast.tracking.one_euro import OneEuroFilter, one_euro
-from pipnet_fast.tracking.overlap import smaller_shares, union_shares
 from pipnet_fast.tracking.settings import DETECT_EVERY, MIN_SCORE, SMOOTHING
 
 Floats = npt.NDArray[np.float64]
