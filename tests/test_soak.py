@@ -1,6 +1,7 @@
 """A short soak, and that it would see what it is for."""
 
 import itertools
+import mmap
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,12 @@ class Leaking:
 
     def __init__(self) -> None:
         # Threads share it, and it counts every one of them.
-        self.numbers, self.kept = itertools.count(), []
+        self.numbers, self.kept = itertools.count(), list[mmap.mmap]()
 
     def __call__(self, image: Any, boxes: Any) -> pf.Faces:
-        self.kept.append(np.ones(MEGABYTE // 8, np.uint8))
+        # Pages of its own: the heap would first fill what earlier tests left free in it.
+        self.kept.append(mmap.mmap(-1, MEGABYTE // 8))
+        self.kept[-1].write(b"\1" * (MEGABYTE // 8))
         wrong = np.full((1, 5, 2), next(self.numbers) == 300, np.float32)
         return pf.Faces(wrong, np.zeros((1, 5), np.float32), np.zeros((1, 5), np.float32), np.zeros(1, np.int64))
 
