@@ -60,7 +60,7 @@ clean:
 	rm -rf $(VENV) build dist $(OUT)
 
 # torch comes first and by its exact version: an open range takes gigabytes of CUDA packages.
-$(VENV)/.built: pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/simd/* csrc/engine/*)
+$(VENV)/.built: pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/isa/* csrc/engine/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet torch==2.13.0

@@ -12,12 +12,12 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu.h"
 #include "decode.h"
 #include "engine/plan.h"
 #include "engine/plan_file.h"
 #include "head_decode.h"
 #include "head_loss.h"
+#include "isa.h"
 #include "merge.h"
 #include "normalize.h"
 #include "parallel.h"
@@ -261,10 +261,10 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
         py::arg("out"), "Bytes (B, pixels, 3) to floats (B, 3, pixels) by a table (3, 256).");
   m.def("isas", [] {
     std::vector<std::string> names;
-    for (pipnet::Isa isa : pipnet::available_isas()) names.emplace_back(pipnet::isa_name(isa));
+    for (const pipnet::Isa* isa : pipnet::available_isas()) names.emplace_back(isa->name);
     return names;
   }, "Instruction sets that this CPU can run, the best last.");
-  m.def("isa", [] { return std::string(pipnet::isa_name(pipnet::current_isa())); }, "The instruction set in use.");
+  m.def("isa", [] { return std::string(pipnet::current_isa().name); }, "The instruction set in use.");
   m.def("pin_workers", &pipnet::pin_workers, py::arg("cores"),
         "Keep the extension's own threads each to one of these cores, the caller's being the first; [] sets them "
         "free.");

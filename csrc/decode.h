@@ -8,8 +8,7 @@ namespace pipnet {
 // Fills args.points and args.scores; args.votes is allocated inside. The caller has checked every shape.
 void decode(DecodeArgs args, int threads);
 
-// One implementation for each instruction set: votes and scores of the planes [begin, end) of B * N.
+// Of an instruction set: votes and scores of the planes [begin, end) of B * N.
 using DecodePlanes = void(const DecodeArgs& args, std::int64_t begin, std::int64_t end);
-DecodePlanes decode_planes_scalar, decode_planes_neon, decode_planes_avx2, decode_planes_avx512;
 
 }  // namespace pipnet

@@ -1,8 +1,5 @@
-// The one body behind decode_planes_*, written against simd/*.h. In an anonymous namespace and free of the
-// standard library's templates: the linker may not merge code of different instruction sets.
+// The loops of Isa::decode_planes; isa/loops.h says what may stand here.
 #pragma once
-
-#include <cmath>
 
 #include "decode.h"
 
@@ -13,8 +10,6 @@ struct Winner {
   float score;
   std::int64_t cell;
 };
-
-constexpr float kLowest = -HUGE_VALF;
 
 Winner winner_contiguous(const float* plane, std::int64_t cells) {
   // First the highest score, then the first cell that has it: two short passes, no index kept in registers.

@@ -1,4 +1,4 @@
-// Half-precision numbers one at a time; whole vectors of them: simd/*.h.
+// Half-precision numbers one at a time; whole vectors of them: isa/.
 #pragma once
 
 #include <cstdint>

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "cpu.h"
+#include "isa.h"
 #include "merge.h"
 #include "parallel.h"
 #include "workspace.h"
@@ -21,19 +21,6 @@ class Panels {
 std::int64_t take_panel(Panels& panels) { return panels.take(); }
 
 namespace {
-
-HeadDecodePanels* implementation() {
-  switch (current_isa()) {
-#if defined(PIPNET_WITH_NEON)
-    case Isa::neon: return head_decode_panels_neon;
-#endif
-#if defined(PIPNET_WITH_AVX2)
-    case Isa::avx2: return head_decode_panels_avx2;
-    case Isa::avx512: return head_decode_panels_avx512;
-#endif
-    default: return head_decode_panels_scalar;
-  }
-}
 
 // A thread with fewer multiplications than this to do is not worth waking.
 constexpr std::int64_t kMultipliesPerThread = std::int64_t{1} << 21;
@@ -74,7 +61,7 @@ void transpose(HeadDecodeArgs& args, float* columns, int threads) {
 
 void head_decode(HeadDecodeArgs args, int threads) {
   threads = worthwhile_threads(multiplies(args), kMultipliesPerThread, threads);
-  HeadDecodePanels* const run = implementation();
+  HeadDecodePanels* const run = current_isa().head_decode_panels;
   const std::int64_t panels = (args.landmarks + kPanel - 1) / kPanel, batch = args.batch;
   // What the implementations take; other layouts are transposed.
   const bool fit = args.strides.channel == 1 &&

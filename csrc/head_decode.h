@@ -13,10 +13,8 @@ void head_decode(HeadDecodeArgs args, int threads);
 class Panels;
 std::int64_t take_panel(Panels& panels);
 
-// One implementation for each instruction set: votes and scores of all images for the landmarks of the panels that it
+// Of an instruction set: votes and scores of all images for the landmarks of the panels that it
 // takes, until none is left. The features' channels are contiguous and their cells evenly spaced.
 using HeadDecodePanels = void(const HeadDecodeArgs& args, Panels& panels);
-HeadDecodePanels head_decode_panels_scalar, head_decode_panels_neon, head_decode_panels_avx2,
-    head_decode_panels_avx512;
 
 }  // namespace pipnet

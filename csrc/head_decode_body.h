@@ -1,5 +1,4 @@
-// The one body behind head_decode_panels_*, written against simd/*.h. In an anonymous namespace and free of the
-// standard library's templates: the linker may not merge code of different instruction sets.
+// The loops of Isa::head_decode_panels; isa/loops.h says what may stand here.
 //
 // A panel is kPanel landmarks. Their scores are lanes of vectors, so the running argmax over the cells is a
 // compare and two blends, and never leaves the registers; then the votes are computed at the winning cells.

@@ -1,8 +1,6 @@
 // The inner loops of head_decode_body.h: scores of a tile, votes, and both at once.
 #pragma once
 
-#include <cmath>
-
 #include "half.h"
 #include "shapes.h"
 
@@ -10,7 +8,6 @@ namespace pipnet {
 namespace {
 
 constexpr int kVecs = static_cast<int>(kPanel) / Vec::kLanes;
-constexpr float kLowest = -HUGE_VALF;
 
 // The best score and its cell so far, one lane a landmark. Cell numbers are floats, exact up to 2^24 cells.
 struct Winners {

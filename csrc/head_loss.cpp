@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "cpu.h"
+#include "isa.h"
 #include "parallel.h"
 
 namespace pipnet {
@@ -13,19 +13,6 @@ namespace {
 
 using Index = std::int64_t;
 using Floats = std::vector<float>;
-
-const HeadLossKernels& implementation() {
-  switch (current_isa()) {
-#if defined(PIPNET_WITH_NEON)
-    case Isa::neon: return head_loss_neon;
-#endif
-#if defined(PIPNET_WITH_AVX2)
-    case Isa::avx2: return head_loss_avx2;
-    case Isa::avx512: return head_loss_avx512;
-#endif
-    default: return head_loss_scalar;
-  }
-}
 
 // A thread with fewer multiplications than this to do is not worth waking. That is many: after each of its products
 // torch's own threads spin on their cores for a while.
@@ -233,7 +220,7 @@ void head_loss_forward(const HeadLossArgs& a, const HeadLossForward& p, int thre
   const Labels labels = read_labels(a, p);
   const auto weights = by_landmark(a, a.weights, a.channels), biases = by_landmark(a, p.biases, Index{1});
   const auto features = columns(a, p.index, a.features);
-  const HeadLossKernels& kernels = implementation();
+  const HeadLossKernels& kernels = current_isa().head_loss;
   const Index rows = votes_of(a);
   std::vector<double> scores(size(a.batch));
   std::vector<VoteTerms> votes(size(a.landmarks));
@@ -259,7 +246,7 @@ void head_loss_forward(const HeadLossArgs& a, const HeadLossForward& p, int thre
 
 void head_loss_backward(const HeadLossArgs& a, const HeadLossBackward& p, int threads) {
   const Index rows = votes_of(a), batch = a.batch;
-  const HeadLossKernels& kernels = implementation();
+  const HeadLossKernels& kernels = current_isa().head_loss;
   const Floats gradients = vote_gradients(a, p);
   const auto weights = by_landmark(a, a.weights, a.channels);
   const auto features = columns(a, p.index, a.features);

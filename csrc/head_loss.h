@@ -52,13 +52,12 @@ struct WeightedSums {
   bool add;  // to what outs hold
 };
 
-// One implementation for each instruction set.
+// Of an instruction set.
 struct HeadLossKernels {
   // products[r * images + i] = rows[r] . columns[i]; an even number of rows
   void (*dot)(const float* const* rows, std::int64_t num_rows, const float* const* columns, std::int64_t images,
               std::int64_t channels, float* products);
   void (*sum)(const WeightedSums& sums, std::int64_t begin, std::int64_t end);
 };
-extern const HeadLossKernels head_loss_scalar, head_loss_neon, head_loss_avx2, head_loss_avx512;
 
 }  // namespace pipnet

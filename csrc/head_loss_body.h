@@ -1,5 +1,4 @@
-// The one body behind head_loss_*, written against simd/*.h. In an anonymous namespace and free of the standard
-// library's templates: the linker may not merge code of different instruction sets.
+// The loops of Isa::head_loss; isa/loops.h says what may stand here.
 //
 // Small matrix products of rows that lie wherever they lie: the weights of one landmark's votes, and the features of
 // its cells in all images.

@@ -3,6 +3,7 @@
 // Letters as in pipnet_fast/ops/types.py.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -13,6 +14,9 @@ constexpr std::int64_t kPanel = 16;
 
 // A last panel of so few landmarks is scored row by row: most of its lanes would be padding. Even.
 constexpr std::int64_t kFewLandmarks = 6;
+
+// The best score before any.
+constexpr float kLowest = -HUGE_VALF;
 
 // In elements.
 struct Strides {

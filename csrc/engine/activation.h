@@ -1,5 +1,4 @@
-// Activation functions of vectors. In an anonymous namespace and free of the standard library's templates: the linker
-// may not merge code of different instruction sets. Included after one of simd/*.h.
+// Activation functions of vectors; ../isa/loops.h says what may stand here.
 #pragma once
 
 #include "kernels.h"

@@ -1,5 +1,4 @@
-// The one body behind Kernels::depthwise, written against simd/*.h. In an anonymous namespace and free of the standard
-// library's templates: the linker may not merge code of different instruction sets.
+// The loops of Kernels::depthwise; ../isa/loops.h says what may stand here.
 //
 // A tile of outputs of one row is in registers at a time; of the kernel's rows those inside the plane are added one
 // after the other, each column of the input being loaded once.

@@ -1,6 +1,5 @@
-// The one body behind Kernels::linear and Kernels::scale, the two halves of squeeze and excite, written against
-// simd/*.h. In an anonymous namespace and free of the standard library's templates: the linker may not merge code of
-// different instruction sets.
+// The loops of Kernels::linear and Kernels::scale, the two halves of squeeze and excite; ../isa/loops.h says what may
+// stand here.
 #pragma once
 
 #include "activation.h"

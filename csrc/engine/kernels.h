@@ -140,7 +140,7 @@ struct PixelRowTask {
   float* output;
 };
 
-// One implementation for each instruction set.
+// Of an instruction set.
 struct Kernels {
   void (*product)(const ProductTask&);        // of maps: pixels kBlock floats apart, runs of kBlock
   void (*crop_product)(const ProductTask&, std::int64_t length);  // of crops: pixels 6 floats apart, runs of `length`
@@ -152,6 +152,5 @@ struct Kernels {
   void (*scale)(const ScaleTask&);
   void (*pixel_row)(const PixelRowTask&);
 };
-extern const Kernels kKernelsScalar, kKernelsNeon, kKernelsAvx2, kKernelsAvx512;
 
 }  // namespace pipnet

@@ -1,5 +1,4 @@
-// The one body behind Kernels::max_pool, written against simd/*.h. In an anonymous namespace and free of the standard
-// library's templates: the linker may not merge code of different instruction sets.
+// The loops of Kernels::max_pool; ../isa/loops.h says what may stand here.
 #pragma once
 
 #include "kernels.h"

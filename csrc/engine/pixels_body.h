@@ -1,5 +1,4 @@
-// The one body behind Kernels::pixel_row, written against simd/*.h. In an anonymous namespace and free of the standard
-// library's templates: the linker may not merge code of different instruction sets.
+// The loops of Kernels::pixel_row; ../isa/loops.h says what may stand here.
 #pragma once
 
 #include "kernels.h"

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "../cpu.h"
 #include "../head_decode.h"
+#include "../isa.h"
 #include "../parallel.h"
 #include "arena.h"
 #include "packed.h"
@@ -21,21 +21,6 @@ namespace {
 
 // Images that go through the network together: what one layer's weights are read for, and what memory is for.
 constexpr std::int64_t kMostImages = 8;
-
-const Kernels& kernels() {
-  switch (current_isa()) {
-#if defined(PIPNET_WITH_NEON)
-    case Isa::neon: return kKernelsNeon;
-#endif
-#if defined(PIPNET_WITH_AVX2)
-    case Isa::avx2: return kKernelsAvx2;
-#endif
-#if defined(PIPNET_WITH_AVX512)
-    case Isa::avx512: return kKernelsAvx512;
-#endif
-    default: return kKernelsScalar;
-  }
-}
 
 // The head's arrays, copied.
 class Head {
@@ -138,7 +123,7 @@ struct Plan::Parts {
     }
     float* const output = maps_begin + batch * arena.floats;
     maps.back() = {output, feature_floats, kBlock, blocks_of(features.channels) * kBlock};
-    const Call call{kernels(), std::max(1, threads), batch, crops, maps.data(), memory.floats()};
+    const Call call{current_isa().engine, std::max(1, threads), batch, crops, maps.data(), memory.floats()};
     const Awake workers(call.threads);
     for (const StepPointer& step : steps) run_step(*step, call);
     use(output);

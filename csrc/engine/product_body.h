@@ -1,4 +1,4 @@
-// Matrix products: every convolution's arithmetic. Included after one of simd/*.h; see there for what may stand here.
+// Matrix products: every convolution's arithmetic; ../isa/loops.h says what may stand here.
 #pragma once
 
 #include "activation.h"

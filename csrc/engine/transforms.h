@@ -1,5 +1,5 @@
-// Transforms of Winograd's convolutions along one axis. Included after one of simd/*.h; see there for what may stand
-// here. Their weights' side, which is computed once, is in winograd.cpp.
+// Transforms of Winograd's convolutions along one axis; ../isa/loops.h says what may stand here. Their weights'
+// side, which is computed once, is in winograd.cpp.
 //
 // With n points, a product of a 3-tap (or 2-tap) kernel and a row of pixels needs n multiplications. F(4, 3) and the
 // 2-tap F(4, 2) use +-sqrt(1/2), +-sqrt(2) and infinity (and 0): their powers stay near 1, so that rounding errors do.

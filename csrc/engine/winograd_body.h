@@ -1,5 +1,5 @@
 // Patches to numbers and products to pixels, both axes (Lavin and Gray 2016); the products between are
-// product_body.h's. Included after one of simd/*.h; see there for what may stand here.
+// product_body.h's. ../isa/loops.h says what may stand here.
 //
 // Products of one weight lie together, tile by tile: a matrix. Where a weight takes part in several (a convolution of
 // stride 2 multiplies four pixels of a row by its middle tap), they are further rows of its matrix.

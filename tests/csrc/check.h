@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "cpu.h"
 #include "engine/kernels.h"
+#include "isa.h"
 
 namespace check {
 
@@ -32,21 +32,6 @@ constexpr Activation kActivations[] = {Activation::none, Activation::relu, Activ
 inline std::size_t size(Index n) { return static_cast<std::size_t>(n); }
 
 inline std::string text(Index n) { return std::to_string(n); }
-
-inline const pipnet::Kernels& kernels_of(pipnet::Isa isa) {
-  switch (isa) {
-#if defined(PIPNET_WITH_AVX2)
-    case pipnet::Isa::avx2: return pipnet::kKernelsAvx2;
-#endif
-#if defined(PIPNET_WITH_AVX512)
-    case pipnet::Isa::avx512: return pipnet::kKernelsAvx512;
-#endif
-#if defined(PIPNET_WITH_NEON)
-    case pipnet::Isa::neon: return pipnet::kKernelsNeon;
-#endif
-    default: return pipnet::kKernelsScalar;
-  }
-}
 
 // -4 to 4: their products are exact in float32, and so are sums of a few hundred of these; float16 holds them too.
 inline Floats eighths(Index count) {

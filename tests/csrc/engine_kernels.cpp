@@ -187,9 +187,9 @@ void check_pixel_row(const std::string& isa, const pipnet::Kernels& kernels) {
 }  // namespace
 
 int main() {
-  for (pipnet::Isa isa : pipnet::available_isas()) {
-    const std::string name = pipnet::isa_name(isa);
-    const pipnet::Kernels& kernels = check::kernels_of(isa);
+  for (const pipnet::Isa* isa : pipnet::available_isas()) {
+    const std::string name = isa->name;
+    const pipnet::Kernels& kernels = isa->engine;
     check_depthwise(name, kernels);
     check_max_pool(name, kernels);
     check_linear(name, kernels);

@@ -133,8 +133,8 @@ void check_network(const Named& named, Storage storage, Index most) {
   const Index each = Index(want.size()) / most;
   const pipnet::Plan plan(naive->network);
   naive.reset();  // a plan keeps nothing of it
-  for (pipnet::Isa isa : pipnet::available_isas()) {
-    pipnet::use_isa(pipnet::isa_name(isa));
+  for (const pipnet::Isa* isa : pipnet::available_isas()) {
+    pipnet::use_isa(isa->name);
     for (Index batch : {Index{1}, Index{3}, most}) {
       for (int threads : {1, 2, 3}) {
         Floats got(size(batch * each), NAN);
@@ -142,7 +142,7 @@ void check_network(const Named& named, Storage storage, Index most) {
         const pipnet::Crops part{bytes ? crops.bytes.data() : nullptr, bytes ? nullptr : crops.planes.data()};
         plan.run_trunk(part, batch, got.data(), threads);
         compare(std::string(named.name) + (bytes ? " of bytes" : " of planes") + " B=" + text(batch) + " threads=" +
-                    text(threads) + (storage == Storage::float16 ? " float16 " : " ") + pipnet::isa_name(isa),
+                    text(threads) + (storage == Storage::float16 ? " float16 " : " ") + isa->name,
                 got, Doubles(want.begin(), want.begin() + batch * each), storage == Storage::float16 ? 5e-3 : 1e-5);
       }
     }

@@ -190,7 +190,7 @@ void check_step(const std::string& what, NaiveNetwork& naive, Make make, bool ma
   const std::string shape = text(in.channels) + " x " + text(in.height) + " x " + text(in.width) + " to " +
                             text(out.channels) + " channels, B=" + text(batch) + " threads=" + text(threads);
   const bool halves = network.weight_storage == Storage::float16;
-  for (pipnet::Isa isa : pipnet::available_isas()) {
+  for (const pipnet::Isa* isa : pipnet::available_isas()) {
     Floats output(want.size(), NAN);
     std::vector<pipnet::Map> maps(end + 1);
     maps[1] = {input.data(), blocks_of(in.channels) * plane, plane, kBlock};
@@ -199,10 +199,10 @@ void check_step(const std::string& what, NaiveNetwork& naive, Make make, bool ma
                      : pipnet::Map{output.data(), blocks * block, block, kBlock};
     pipnet::AlignedBytes shared(step->shared_floats(batch) * sizeof(float));
     std::fill_n(shared.floats(), shared.size() / sizeof(float), NAN);
-    const pipnet::Call call{check::kernels_of(isa), threads, batch, {}, maps.data(), shared.floats()};
+    const pipnet::Call call{isa->engine, threads, batch, {}, maps.data(), shared.floats()};
     // A new thread has no scratch memory yet and gets exactly what it asks for: overruns of it are seen too.
     std::thread([&] { step->run(call); }).join();
-    compare(what + " as " + step->name() + " of " + shape + (halves ? ", float16 " : " ") + pipnet::isa_name(isa),
+    compare(what + " as " + step->name() + " of " + shape + (halves ? ", float16 " : " ") + isa->name,
             output, want, halves ? 3e-3 : 1e-5);
   }
 }
@@ -235,15 +235,15 @@ void check_stem(Index side, Index channels, Index kernel, bool pooled) {
                            " to " + text(channels) + " channels ";
   check::report(what + "layers", step->layers() == size(output));
   const Index block = out.height * out.width * kBlock;
-  for (pipnet::Isa isa : pipnet::available_isas()) {
+  for (const pipnet::Isa* isa : pipnet::available_isas()) {
     Floats got(want.size(), NAN);
     std::vector<pipnet::Map> maps(size(output) + 1);
     maps.back() = {got.data(), blocks_of(channels) * block, block, kBlock};
     pipnet::AlignedBytes shared(step->shared_floats(batch) * sizeof(float));
     std::fill_n(shared.floats(), shared.size() / sizeof(float), NAN);
-    const pipnet::Call call{check::kernels_of(isa), 3, batch, {nullptr, crops.data()}, maps.data(), shared.floats()};
+    const pipnet::Call call{isa->engine, 3, batch, {nullptr, crops.data()}, maps.data(), shared.floats()};
     std::thread([&] { step->run(call); }).join();
-    compare(what + pipnet::isa_name(isa), got, Doubles(want.begin(), want.end()), 1e-5);
+    compare(what + isa->name, got, Doubles(want.begin(), want.end()), 1e-5);
   }
 }
 
@@ -306,7 +306,7 @@ void check_steps() {
 }  // namespace
 
 int main() {
-  for (pipnet::Isa isa : pipnet::available_isas()) check_products(pipnet::isa_name(isa), check::kernels_of(isa));
+  for (const pipnet::Isa* isa : pipnet::available_isas()) check_products(isa->name, isa->engine);
   check_steps();
   for (Index side : {32, 96})
     for (Index kernel : {1, 3, 5, 7})

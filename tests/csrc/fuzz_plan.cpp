@@ -5,9 +5,9 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "cpu.h"
 #include "engine/plan.h"
 #include "engine/plan_file.h"
+#include "isa.h"
 #include "plan_bytes.h"
 
 namespace {
@@ -36,8 +36,8 @@ void run(const pipnet::Network& network) {
   const pipnet::TensorShape features = network.layers.back().output;
   const std::int64_t votes = network.head ? network.head->votes() : 0;
   if (votes > 4096 || network.input_size > 96 || activations > kMostActivations || multiplies > kMostMultiplies) return;
-  const std::vector<pipnet::Isa>& isas = pipnet::available_isas();
-  pipnet::use_isa(pipnet::isa_name(isas[static_cast<std::size_t>(activations) % isas.size()]));
+  const std::vector<const pipnet::Isa*>& isas = pipnet::available_isas();
+  pipnet::use_isa(isas[static_cast<std::size_t>(activations) % isas.size()]->name);
   const pipnet::Plan plan(network);
   const std::size_t pixels = static_cast<std::size_t>(network.input_size * network.input_size);
   const std::vector<std::uint8_t> crops(2 * 3 * pixels, 200);

@@ -172,12 +172,12 @@ struct Reference {
 
 void check_case(const Case& c) {
   const Reference want(c);
-  for (pipnet::Isa isa : pipnet::available_isas()) {
-    pipnet::use_isa(pipnet::isa_name(isa));
+  for (const pipnet::Isa* isa : pipnet::available_isas()) {
+    pipnet::use_isa(isa->name);
     for (int threads : {1, 2, 5}) {
       for (int frozen = 0; frozen < 3; ++frozen) {  // nothing, the head, the features
         const Result got = c.run(threads, frozen != 1, frozen != 2);
-        const std::string what = std::string(pipnet::isa_name(isa)) + " threads=" + std::to_string(threads) +
+        const std::string what = std::string(isa->name) + " threads=" + std::to_string(threads) +
                                  " B=" + std::to_string(c.batch) + " C=" + std::to_string(c.channels) +
                                  " N=" + std::to_string(c.landmarks) + " K=" + std::to_string(c.neighbors) + " ";
         compare(what + "terms", got.terms, want.terms);

@@ -372,14 +372,14 @@ template <class Case>
 void check_case(const char* operation, const Shape& shape) {
   static std::uint32_t seed = 0;
   const Case c(shape, ++seed);
-  for (pipnet::Isa isa : pipnet::available_isas()) {
-    pipnet::use_isa(pipnet::isa_name(isa));
+  for (const pipnet::Isa* isa : pipnet::available_isas()) {
+    pipnet::use_isa(isa->name);
     for (int threads : {1, 2, 5}) {
       Output out(shape);
       // A new thread has no scratch memory yet and gets exactly what it asks for: overruns of it are seen too.
       if (threads == 2) std::thread([&] { out = c.run(threads); }).join();
       else out = c.run(threads);
-      const std::string how = std::string(operation) + " " + pipnet::isa_name(isa) + " threads=" +
+      const std::string how = std::string(operation) + " " + isa->name + " threads=" +
                               std::to_string(threads) + " " + shape.text() + " seed=" + std::to_string(seed) + c.note();
       const std::string wrong = fault("scores", out.scores, c.scores) + fault("points", out.points, c.points);
       report(how, wrong.empty(), wrong);
@@ -410,8 +410,8 @@ bool same(const Output& a, const Output& b) { return a.points == b.points && a.s
 
 // Callers that find the pool taken work alone; either way the results are those of one thread to the last bit.
 void check_concurrent(const HeadCase& head, const MapsCase& maps) {
-  for (pipnet::Isa isa : pipnet::available_isas()) {
-    pipnet::use_isa(pipnet::isa_name(isa));
+  for (const pipnet::Isa* isa : pipnet::available_isas()) {
+    pipnet::use_isa(isa->name);
     const Output want_head = head.run(1), want_maps = maps.run(1);
     std::atomic<int> wrong{0};
     std::vector<std::thread> callers;
@@ -421,7 +421,7 @@ void check_concurrent(const HeadCase& head, const MapsCase& maps) {
       });
     }
     for (std::thread& caller : callers) caller.join();
-    report(std::string("8 callers at once ") + pipnet::isa_name(isa) + " " + head.shape.text(),
+    report(std::string("8 callers at once ") + isa->name + " " + head.shape.text(),
            wrong == 0, std::to_string(wrong) + " results differ from those of one thread");
   }
 }

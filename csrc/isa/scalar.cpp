@@ -1,5 +1,6 @@
 // One float at a time, for any CPU; compilers turn the panel's loops into what the baseline has.
-#pragma once
+//
+// any:
 
 #include "../half.h"
 
@@ -41,4 +42,12 @@ constexpr bool kVotesBeside = false;
 inline void prefetch(const char*) {}
 
 }  // namespace
+}  // namespace pipnet
+
+#include "loops.h"
+
+namespace pipnet {
+
+extern constexpr Isa isa_scalar{"scalar", 0, 0, {}, decode_planes, head_decode_panels, kHeadLoss, kEngine};
+
 }  // namespace pipnet

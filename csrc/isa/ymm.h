@@ -1,4 +1,4 @@
-// 8 floats of AVX2 with FMA and F16C.
+// 8 floats of AVX2 with FMA and F16C, which AVX-512 needs too.
 #pragma once
 
 #include <immintrin.h>

@@ -1,5 +1,7 @@
 // AVX-512F: 16 floats; its dot products take 8, because half-precision numbers convert no faster by 16.
-#pragma once
+//
+// x86_64: -mavx512f -mfma -mf16c
+// x86_64 with MSVC: /arch:AVX512
 
 #include "ymm.h"
 
@@ -45,4 +47,13 @@ constexpr int kProductTile = 16;  // 1 vector x 16 pixels: the weights are loade
 constexpr bool kVotesBeside = true;  // 8 sums of votes fit the registers beside the tile
 
 }  // namespace
+}  // namespace pipnet
+
+#include "loops.h"
+
+namespace pipnet {
+
+// The bits of AVX-512F, FMA and F16C; zmm registers and masks are kept.
+extern constexpr Isa isa_avx512{"avx512", 3, 0xe6, {{7, CpuidBit::ebx, 16}, {1, CpuidBit::ecx, 12}, {1, CpuidBit::ecx, 29}}, decode_planes, head_decode_panels, kHeadLoss, kEngine};
+
 }  // namespace pipnet

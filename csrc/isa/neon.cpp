@@ -1,5 +1,6 @@
-// NEON on 64-bit ARM: 4 floats.
-#pragma once
+// NEON, which every 64-bit ARM has: 4 floats.
+//
+// aarch64:
 
 #include <arm_neon.h>
 
@@ -60,4 +61,12 @@ constexpr bool kVotesBeside = false;
 inline void prefetch(const char* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace
+}  // namespace pipnet
+
+#include "loops.h"
+
+namespace pipnet {
+
+extern constexpr Isa isa_neon{"neon", 1, 0, {}, decode_planes, head_decode_panels, kHeadLoss, kEngine};
+
 }  // namespace pipnet
