@@ -33,11 +33,13 @@ wheel: $(VENV)/.built
 sanitize:
 	nice $(MAKE) --jobs 2 --file tests/csrc/Makefile OUT=build/sanitize
 
-# Files that try to break the C++ engine, then damaged files for all readers: `make fuzz SECONDS=600` for each.
+# Files that try to break the C++ engine, damaged files for all readers, `make fuzz SECONDS=600` for each; then other
+# examples of all properties than those that the tests take every time.
 SECONDS ?= 60
 fuzz: $(VENV)/.test
 	$(MAKE) --file tests/csrc/Makefile OUT=build/sanitize SECONDS=$(SECONDS) fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	grep -l hypothesis tests/test_*.py | xargs $(BIN)/pytest --quiet --hypothesis-profile search
 
 # A busy hour's calls to one landmarker: memory stays, answers too.
 soak: $(VENV)/.test
