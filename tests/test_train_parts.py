@@ -202,7 +202,7 @@ def test_no_checkpoint(content: Any, message: str, tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "nothing.pt")
 
 
-def test_log_has_a_row_an_epoch_and_curves(tmp_path: Path) -> None:
+def test_log_has_a_row_an_epoch_and_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     history = [
         {
             "epoch": e,
@@ -217,6 +217,10 @@ def test_log_has_a_row_an_epoch_and_curves(tmp_path: Path) -> None:
     log.write([], last=True)
     assert not os.listdir(tmp_path)
     log.write(history[:1], last=False)
+    assert not (tmp_path / "curves.png").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("pipnet_fast.train.log.SECONDS_BETWEEN_DRAWINGS", -1.0)
+        log.write(history[:1], last=False)
     drawn = (tmp_path / "curves.png").read_bytes()
     log.write(history, last=False)
     assert (tmp_path / "curves.png").read_bytes() == drawn

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ class Log:
     def __init__(self, folder: Path) -> None:
         """Write into ``folder``."""
         self._folder = folder
-        self._drawn = -math.inf
+        self._drawn = time.monotonic()
 
     def write(self, history: Sequence[Row], *, last: bool) -> None:
         """Write the table, and the curves if ``last`` or a while ago.
@@ -70,7 +69,7 @@ def draw_curves(history: Sequence[Row], path: Path) -> None:
     validated = [row for row in history if "val_nme" in row]
     terms = [name for name in history[0] if name == "loss" or name.startswith("loss_")]
     titles = ["training loss", *["validation NME, %"] * bool(validated), "learning rate"]
-    figure = Figure(figsize=(5 * len(titles), 4), layout="constrained")
+    figure = Figure(figsize=(5 * len(titles), 4))
     panels = dict(zip(titles, figure.subplots(1, len(titles)), strict=True))
     epochs = [row["epoch"] for row in history]
     for term in terms:
