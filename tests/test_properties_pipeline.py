@@ -64,11 +64,10 @@ def test_landmarks_are_where_the_box_says(image: Any, given_boxes: list[list[flo
     np.testing.assert_array_equal(faces.boxes, kept)
     x0, y0, x1, y1 = kept[:, :4].astype(np.float64).T
     width, height = x1 - x0, y1 - y0
-    # The crop: half of the box larger, and a quarter of its height cut off its top. In its pixels, 32 on a side, a
-    # model of the other base means the pixel's center.
-    shift = 0.5 / 32 if base == "center" else 0.0
-    x = x0 - width / 4 + (POINT[0] + shift) * width * 1.5
-    y = y0 + (POINT[1] + shift) * height * 1.25
+    # The crop: half of the box larger, and a quarter of its height cut off its top. For a model of the other base it is
+    # cut half a pixel beside, and so fractions of it mean the same places.
+    x = x0 - width / 4 + POINT[0] * width * 1.5
+    y = y0 + POINT[1] * height * 1.25
     size = np.maximum(np.abs(kept[:, :4]).max(axis=1), 1e-30)
     for landmark in faces.landmarks.transpose(1, 0, 2):
         assert (np.abs(landmark - np.stack((x, y), axis=1)).max(axis=1) <= 1e-5 * size).all()

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipnet_fast._errors import require_int
 from pipnet_fast._files import write_whole
 from pipnet_fast._parquet import arrow, read_part
 from pipnet_fast.annotate.folder import RunFolder
@@ -19,7 +20,6 @@ from pipnet_fast.annotate.sources import check_sources, list_paths
 from pipnet_fast.annotate.work import Job
 from pipnet_fast.data._optional import import_optional
 from pipnet_fast.models import LandmarkModel
-from pipnet_fast.models._base import require_int
 from pipnet_fast.models.digest import model_digest
 from pipnet_fast.pipeline.detectors import Detector, create_detector
 from pipnet_fast.pipeline.landmarker import as_model

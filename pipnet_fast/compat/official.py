@@ -12,11 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pipnet_fast._errors import require_int
 from pipnet_fast.compat._faceboxes import LooseDetector
 from pipnet_fast.crop import CropRule, Image, warp
 from pipnet_fast.layouts import load_mean_shape
 from pipnet_fast.models import PIPNet
-from pipnet_fast.models._base import require_int
 from pipnet_fast.neighbors import nearest_neighbors
 from pipnet_fast.ops import HeadMaps
 from pipnet_fast.ops._merge import result_dtype, votes_at, winning_cells

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from pipnet_fast._errors import require_int
 from pipnet_fast.backbones import Backbone
 from pipnet_fast.crop import CropRule
 from pipnet_fast.ops import Landmarks
@@ -136,9 +137,3 @@ class LandmarkModel(nn.Module):
             raise ValueError(
                 f"{name}: features: expected a grid of at least one cell, got {features.shape[2]}x{features.shape[3]}"
             )
-
-
-def require_int(name: str, argument: str, value: Any, least: int) -> None:
-    """Raise a ValueError of ``name`` unless ``value`` is an integer >= ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: {argument}: expected an integer >= {least}, got {value!r}")

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipnet_fast._errors import require_int
 from pipnet_fast.backbones import create_backbone
 from pipnet_fast.crop import CropRule
-from pipnet_fast.models._base import LandmarkModel, require_int
+from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.models._labels import read_labels
+from pipnet_fast.neighbors import MAX_LANDMARKS
 from pipnet_fast.ops import Landmarks
 from pipnet_fast.ops._merge import result_dtype
 
@@ -54,7 +56,7 @@ class CoordNet(LandmarkModel):
 
     Args:
         backbone: one of ``pipnet_fast.backbones.BACKBONES``.
-        num_landmarks: N >= 1.
+        num_landmarks: N, 1 to 4096.
         input_size: side of the square crop in px, a multiple of 32; no other is accepted afterwards.
         width: channel multiplier of the ResNets; the head keeps its widths.
         weights: None, "imagenet" or the path of ImageNet weights, for the backbone.
@@ -77,7 +79,7 @@ class CoordNet(LandmarkModel):
         crop: CropRule | None = None,
     ) -> None:
         """See the class."""
-        require_int("CoordNet", "num_landmarks", num_landmarks, 1)
+        require_int("CoordNet", "num_landmarks", num_landmarks, 1, MAX_LANDMARKS)
         trunk = create_backbone(backbone, width=width, weights=weights)
         super().__init__(trunk, input_size, crop)
         self.config = CoordNetConfig(backbone, num_landmarks, input_size, float(width))

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pipnet_fast._errors import require_int
 from pipnet_fast.backbones import create_backbone
 from pipnet_fast.crop import CropRule
-from pipnet_fast.models._base import LandmarkModel, require_int
+from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.models._labels import Labels, read_labels
 from pipnet_fast.models.mapnet import decode_heatmaps
+from pipnet_fast.neighbors import MAX_LANDMARKS
 from pipnet_fast.ops import Landmarks
 from pipnet_fast.ops._merge import result_dtype
 
@@ -72,7 +74,7 @@ class GRMI(LandmarkModel):
 
     Args:
         backbone: one of the ResNets.
-        num_landmarks: N >= 1.
+        num_landmarks: N, 1 to 4096.
         radius_px: the disk's radius in px of the crop, > 0; 15 is the paper's best.
         input_size: side of the square crop in px, a multiple of 8. The network takes any multiple; this one is
             what crops are resampled to.
@@ -98,7 +100,7 @@ class GRMI(LandmarkModel):
         crop: CropRule | None = None,
     ) -> None:
         """See the class."""
-        require_int("GRMI", "num_landmarks", num_landmarks, 1)
+        require_int("GRMI", "num_landmarks", num_landmarks, 1, MAX_LANDMARKS)
         if not isinstance(radius_px, (int, float)) or not 0 < radius_px < math.inf:
             raise ValueError(f"GRMI: radius_px: expected a number > 0, got {radius_px!r}")
         trunk = create_backbone(backbone, width=width, weights=weights, dilated=True)

@@ -7,11 +7,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from pipnet_fast._errors import require_int
 from pipnet_fast.backbones import create_backbone
 from pipnet_fast.backbones._neck import CHANNELS, deconvolution
 from pipnet_fast.crop import CropRule
-from pipnet_fast.models._base import LandmarkModel, require_int
+from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.models._labels import Labels, read_labels
+from pipnet_fast.neighbors import MAX_LANDMARKS
 from pipnet_fast.ops import Landmarks
 from pipnet_fast.ops._merge import result_dtype, winning_cells
 
@@ -60,7 +62,7 @@ class MapNet(LandmarkModel):
 
     Args:
         backbone: one of ``pipnet_fast.backbones.BACKBONES``.
-        num_landmarks: N >= 1.
+        num_landmarks: N, 1 to 4096.
         stride: input pixels per heatmap cell, 1, 2 or 4.
         input_size: side of the square crop in px, a multiple of 32. The network takes any multiple; this one is
             what crops are resampled to.
@@ -86,7 +88,7 @@ class MapNet(LandmarkModel):
         crop: CropRule | None = None,
     ) -> None:
         """See the class."""
-        require_int("MapNet", "num_landmarks", num_landmarks, 1)
+        require_int("MapNet", "num_landmarks", num_landmarks, 1, MAX_LANDMARKS)
         if not isinstance(stride, int) or stride not in get_args(MapStride):
             raise ValueError(f"MapNet: stride: expected one of {get_args(MapStride)}, got {stride!r}")
         trunk = create_backbone(backbone, width=width, weights=weights)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipnet_fast._errors import require_int
 from pipnet_fast.backbones import create_backbone
 from pipnet_fast.crop import CropRule
 from pipnet_fast.layouts import MeanShape, load_mean_shape
-from pipnet_fast.models._base import LandmarkModel, require_int
+from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.neighbors import MAX_LANDMARKS, Merge, NeighborTable, cap_num_neighbors, neighbor_table
 from pipnet_fast.ops import (
     HeadLoss,
@@ -86,9 +87,7 @@ class PIPNet(LandmarkModel):
         crop: CropRule | None = None,
     ) -> None:
         """See the class."""
-        require_int("PIPNet", "num_landmarks", num_landmarks, 1)
-        if num_landmarks > MAX_LANDMARKS:
-            raise ValueError(f"PIPNet: num_landmarks: expected at most {MAX_LANDMARKS}, got {num_landmarks}")
+        require_int("PIPNet", "num_landmarks", num_landmarks, 1, MAX_LANDMARKS)
         num_neighbors = cap_num_neighbors(num_neighbors, num_landmarks)
         trunk = create_backbone(backbone, stride, width, weights)
         super().__init__(trunk, input_size, crop)

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipnet_fast._errors import require_int
 from pipnet_fast._parquet import arrow, text
 from pipnet_fast.data.errors import DataError
 from pipnet_fast.data.samples import BadSample, FaceData, Points, Sample
-from pipnet_fast.models._base import require_int
 from pipnet_fast.pipeline.detectors import Detector, create_detector
 from pipnet_fast.pipeline.images import ImageError
 from pipnet_fast.pipeline.landmarker import as_boxes

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipnet_fast._errors import require_int
 from pipnet_fast._parquet import arrow, text
 from pipnet_fast.data.samples import BadSample, FaceData
 from pipnet_fast.evaluate.predict import Run, crop_rule, plain_crops, predicted
-from pipnet_fast.models._base import LandmarkModel, require_int
+from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.models.digest import model_digest
 from pipnet_fast.selftrain.shards import ALONE, Shards, identity_of, read_identity
 from pipnet_fast.train.distributed import World

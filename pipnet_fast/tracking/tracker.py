@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipnet_fast._errors import require_int
 from pipnet_fast.crop import Image, tight_boxes
-from pipnet_fast.models._base import require_int
 from pipnet_fast.pipeline.faces import Faces
 from pipnet_fast.pipeline.images import as_rgb
 from pipnet_fast.pipeline.landmarker import FaceLandmarker
