@@ -1,9 +1,11 @@
 """The benchmark runs, refuses wrong subjects, and writes what the report reads."""
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,24 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_head_case_writes_records_that_the_report_reads(tmp_path: Path) -> None:
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a command of ``bench`` prints, run in this process: others take seconds to begin."""
+    monkeypatch.syspath_prepend(ROOT)
+
+    def run(module: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        importlib.import_module(module).main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_head_case_writes_records_that_the_report_reads(tmp_path: Path, printed: Callable[..., str]) -> None:
     done = run("bench", "floor", "--threads", "1", "--rounds", "2", "--json", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    done = run("bench", "head", "--threads", "1", "--rounds", "2", "--sweep", "base", "stride", "--json", str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    options = ("--threads", "1", "--rounds", "2", "--sweep", "base", "stride")
+    printed("bench.__main__", "head", *options, "--json", str(tmp_path))
     (out,) = tmp_path.iterdir()
     records = json.loads(out.read_text())
     assert {r["case"] for r in records} == {"floor", "head"}
@@ -37,29 +52,25 @@ def test_head_case_writes_records_that_the_report_reads(tmp_path: Path) -> None:
     for record in records:
         assert needed | {"shape", "versions", "commit"} <= record.keys()
         assert record["p20"] <= record["median"] <= record["p80"]
-    report = run("bench.report", str(out), "--table", "head-layouts")
-    assert report.returncode == 0, report.stderr
+    report = printed("bench.report", str(out), "--table", "head-layouts")
     latencies = [r for r in records if r["unit"] == "ms" and r["shape"].startswith("B=1 C=512 8x8")]
     floors = 3
-    assert report.stdout.count("\n| ") == len(latencies) + floors + 2
-    assert f"| {latencies[0]['median']:.3g} (" in report.stdout
-    assert "| B=1 C=512 2x2 N=98 K=10 | 1 |" in run("bench.report", str(out)).stdout
+    assert report.count("\n| ") == len(latencies) + floors + 2
+    assert f"| {latencies[0]['median']:.3g} (" in report
+    assert "| B=1 C=512 2x2 N=98 K=10 | 1 |" in printed("bench.report", str(out))
 
 
-def test_a_folder_keeps_the_records_of_other_cases(tmp_path: Path) -> None:
+def test_a_folder_keeps_the_records_of_a_case_once(tmp_path: Path, printed: Callable[..., str]) -> None:
     for _ in range(2):
-        assert run("bench", "floor", "--threads", "1", "--rounds", "1", "--json", str(tmp_path)).returncode == 0
+        printed("bench.__main__", "floor", "--threads", "1", "--rounds", "1", "--json", str(tmp_path))
     (out,) = tmp_path.iterdir()
     assert len(json.loads(out.read_text())) == 3
 
 
-def test_train_case_compares_time_and_memory(tmp_path: Path) -> None:
+def test_train_case_compares_time_and_memory(tmp_path: Path, printed: Callable[..., str]) -> None:
     out = tmp_path / "records.json"
-    done = run(
-        *("bench", "train", "--threads", "1", "--batch", "1", "--rounds", "1", "--network-rounds", "1"),
-        *("--json", str(out)),
-    )
-    assert done.returncode == 0, done.stderr
+    options = ("--threads", "1", "--batch", "1", "--rounds", "1", "--network-rounds", "1")
+    printed("bench.__main__", "train", *options, "--json", str(out))
     records = json.loads(out.read_text())
     assert len({r["shape"] for r in records}) == 7
     for shape in {r["shape"] for r in records}:
@@ -161,12 +172,11 @@ def test_accuracy_measures_every_model_by_the_labels_it_is_asked_for(
 
 
 @pytest.mark.parametrize("page", ["README.md", "bench/README.md", "bench/PRODUCTION.md"])
-def test_pages_show_the_committed_records(page: str, tmp_path: Path) -> None:
+def test_pages_show_the_committed_records(page: str, tmp_path: Path, printed: Callable[..., str]) -> None:
     committed = (ROOT / page).read_text(encoding="utf-8")
     assert "<!-- table: " in committed
     copy = tmp_path / "page.md"
     copy.write_text(committed, encoding="utf-8")
     files = sorted(map(str, (ROOT / "bench/results").glob("*.json")))
-    done = run("bench.report", *files, "--into", str(copy))
-    assert done.returncode == 0, done.stderr
+    printed("bench.report", *files, "--into", str(copy))
     assert copy.read_text(encoding="utf-8") == committed

@@ -462,7 +462,7 @@ def test_refused_mean_shape_changes_nothing(model: pf.PIPNet) -> None:
         pytest.param(
             {"num_landmarks": 0}, "num_landmarks: expected an integer from 1 to 4096, got 0", id="no landmarks"
         ),
-        pytest.param({"num_landmarks": 9.0}, r"num_landmarks: expected an integer from 1 to 4096, got 9\.0", id="float N"),
+        pytest.param({"num_landmarks": 9.0}, r"num_landmarks: expected .* from 1 to 4096, got 9\.0", id="float N"),
         pytest.param({"num_landmarks": True}, "num_landmarks: expected .* got True", id="bool N"),
         pytest.param({"num_neighbors": -1}, "num_neighbors: expected an integer >= 0, got -1", id="negative K"),
         pytest.param({"num_neighbors": 1.5}, r"num_neighbors: expected .* got 1\.5", id="float K"),

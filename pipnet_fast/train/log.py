@@ -70,7 +70,9 @@ def draw_curves(history: Sequence[Row], path: Path) -> None:
     terms = [name for name in history[0] if name == "loss" or name.startswith("loss_")]
     titles = ["training loss", *["validation NME, %"] * bool(validated), "learning rate"]
     figure = Figure(figsize=(5 * len(titles), 4))
-    panels = dict(zip(titles, figure.subplots(1, len(titles)), strict=True))
+    # Set by hand: to find the margins, matplotlib would draw all of it once more.
+    margins = {"left": 0.15 / len(titles), "right": 1 - 0.06 / len(titles), "bottom": 0.14, "top": 0.9, "wspace": 0.25}
+    panels = dict(zip(titles, figure.subplots(1, len(titles), gridspec_kw=margins), strict=True))
     epochs = [row["epoch"] for row in history]
     for term in terms:
         # Terms that are all zero, as the neighbors' of K = 0, have no place on a logarithmic axis.
@@ -88,6 +90,7 @@ def draw_curves(history: Sequence[Row], path: Path) -> None:
         )
         panel.legend()
     panels["learning rate"].plot(epochs, [row["learning_rate"] for row in history], color="C2")
+    panels["learning rate"].ticklabel_format(axis="y", scilimits=(0, 0))
     for title, panel in panels.items():
         panel.set_title(title)
         panel.set_xlabel("epoch")
