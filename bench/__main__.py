@@ -7,6 +7,7 @@ from bench import (
     accuracy,
     agreement,
     annotate,
+    compat,
     detector_boxes,
     e2e,
     export,
@@ -43,6 +44,7 @@ CASES = {
     "merge": merge,
     "tracking": tracking,
     "annotate": annotate,
+    "compat": compat,
     "service": service,
 }
 

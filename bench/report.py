@@ -34,6 +34,7 @@ TABLES: dict[str, Table] = {
     "feeding": tables.feeding,
     "tracking": tables.tracking,
     "annotate": tables.annotate,
+    "compat": tables.compat,
     "service": tables.service,
 }
 PLACE = re.compile(r"(<!-- table: ([\w-]+)(?: of ([\w-]+))? -->\n).*?(<!-- end of table -->)", re.DOTALL)

@@ -509,6 +509,14 @@ def tracking(records: list[Record]) -> Iterator[str]:
     )
 
 
+def compat(records: list[Record]) -> Iterator[str]:
+    """Other packages' calls, aligned crops and poses: a row for everything that was measured."""
+    chosen = [r for r in records if r.case == "compat"]
+    yield f"{conditions(chosen)} {chosen[0].shape}."
+    yield ""
+    yield from lines(["", "what", "median", "unit"], [[r.subject, r.metric, spread(r), r.unit] for r in chosen])
+
+
 def annotate(records: list[Record]) -> Iterator[str]:
     """Bulk annotation against a loop: what few and many pictures take."""
     chosen = [r for r in records if r.case == "annotate"]

@@ -213,7 +213,8 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
         "threads": arguments.threads,
         "dtype": "float32",
     }
-    records = []
+    records: list[Record] = []
+    speeds: list[Record] = []
     clips: list[Clip] = []
     for motion in arguments.motion:
         shape = f"{motion}, {len(samples)} faces of {data.name}, {arguments.frames} frames each"
@@ -221,8 +222,8 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
         for subject, method in METHODS.items():
             here = {**shared, "subject": subject, "shape": shape}
             records += _judged(here, method, landmarker, detector, clips)
-    records += _thresholds(shared, landmarker, samples, clips)
-    return [*records, *_speed(shared, landmarker, clips, arguments.rounds)]
+        speeds += _speed(shared, motion, landmarker, clips, arguments.rounds)
+    return [*records, *_thresholds(shared, landmarker, samples, clips), *speeds]
 
 
 def _judged(
@@ -283,7 +284,7 @@ def _cuts(frames: Sequence[Image]) -> int:
 
 
 def _speed(
-    shared: dict[str, Any], landmarker: pf.FaceLandmarker, clips: Sequence[Clip], rounds: int
+    shared: dict[str, Any], motion: str, landmarker: pf.FaceLandmarker, clips: Sequence[Clip], rounds: int
 ) -> Iterator[Record]:
     """Frames per second of tracking and of detecting in every frame, in turns."""
     for count in FACES_TOGETHER:
@@ -300,7 +301,8 @@ def _speed(
                 found = [len(faces) for faces in method()]
                 rates[subject].append(len(found) / (time.perf_counter() - start))
         for subject, values in rates.items():
-            here = {**shared, "subject": subject, "shape": f"{count} face(s) in {width}x{height}"}
+            shape = f"{count} face{'s' * (count > 1)} {motion}, {width}x{height}"
+            here = {**shared, "subject": subject, "shape": shape}
             yield measured(here, "frames per second", "1/s", values[1:])  # the first round is slower
 
 

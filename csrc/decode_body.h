@@ -1,4 +1,4 @@
-// The loops of Isa::decode_planes; isa/loops.h says what may stand here.
+// The loops of Loops::decode_planes; isa/loops.h says what may stand here.
 #pragma once
 
 #include "decode.h"

@@ -61,7 +61,7 @@ void transpose(HeadDecodeArgs& args, float* columns, int threads) {
 
 void head_decode(HeadDecodeArgs args, int threads) {
   threads = worthwhile_threads(multiplies(args), kMultipliesPerThread, threads);
-  HeadDecodePanels* const run = current_isa().head_decode_panels;
+  HeadDecodePanels* const run = current_isa().loops.head_decode_panels;
   const std::int64_t panels = (args.landmarks + kPanel - 1) / kPanel, batch = args.batch;
   // What the implementations take; other layouts are transposed.
   const bool fit = args.strides.channel == 1 &&

@@ -1,4 +1,4 @@
-// The loops of Isa::head_decode_panels; isa/loops.h says what may stand here.
+// The loops of Loops::head_decode_panels; isa/loops.h says what may stand here.
 //
 // A panel is kPanel landmarks. Their scores are lanes of vectors, so the running argmax over the cells is a
 // compare and two blends, and never leaves the registers; then the votes are computed at the winning cells.

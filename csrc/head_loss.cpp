@@ -220,7 +220,7 @@ void head_loss_forward(const HeadLossArgs& a, const HeadLossForward& p, int thre
   const Labels labels = read_labels(a, p);
   const auto weights = by_landmark(a, a.weights, a.channels), biases = by_landmark(a, p.biases, Index{1});
   const auto features = columns(a, p.index, a.features);
-  const HeadLossKernels& kernels = current_isa().head_loss;
+  const HeadLossKernels& kernels = current_isa().loops.head_loss;
   const Index rows = votes_of(a);
   std::vector<double> scores(size(a.batch));
   std::vector<VoteTerms> votes(size(a.landmarks));
@@ -246,7 +246,7 @@ void head_loss_forward(const HeadLossArgs& a, const HeadLossForward& p, int thre
 
 void head_loss_backward(const HeadLossArgs& a, const HeadLossBackward& p, int threads) {
   const Index rows = votes_of(a), batch = a.batch;
-  const HeadLossKernels& kernels = current_isa().head_loss;
+  const HeadLossKernels& kernels = current_isa().loops.head_loss;
   const Floats gradients = vote_gradients(a, p);
   const auto weights = by_landmark(a, a.weights, a.channels);
   const auto features = columns(a, p.index, a.features);

@@ -1,4 +1,4 @@
-// The loops of Isa::head_loss; isa/loops.h says what may stand here.
+// The loops of Loops::head_loss; isa/loops.h says what may stand here.
 //
 // Small matrix products of rows that lie wherever they lie: the weights of one landmark's votes, and the features of
 // its cells in all images.

@@ -20,6 +20,14 @@ struct CpuidBit {
   int bit;
 };
 
+// The inner loops of all operations.
+struct Loops {
+  DecodePlanes* decode_planes;
+  HeadDecodePanels* head_decode_panels;
+  HeadLossKernels head_loss;
+  Kernels engine;
+};
+
 // Data alone, so that a CPU without it can read what it needs. Each is defined by its file in isa/, which the build
 // finds by itself.
 struct Isa {
@@ -27,10 +35,7 @@ struct Isa {
   int level;                      // of those that a CPU has the highest one is used
   std::uint32_t saved_registers;  // bits of XCR0: what the operating system has to keep for it
   CpuidBit needs[3];              // on x86; leaf 0 is none
-  DecodePlanes* decode_planes;
-  HeadDecodePanels* head_decode_panels;
-  HeadLossKernels head_loss;
-  Kernels engine;
+  Loops loops;
 };
 
 // Those that this CPU can run, the best last; scalar is always there.

@@ -123,7 +123,7 @@ struct Plan::Parts {
     }
     float* const output = maps_begin + batch * arena.floats;
     maps.back() = {output, feature_floats, kBlock, blocks_of(features.channels) * kBlock};
-    const Call call{current_isa().engine, std::max(1, threads), batch, crops, maps.data(), memory.floats()};
+    const Call call{current_isa().loops.engine, std::max(1, threads), batch, crops, maps.data(), memory.floats()};
     const Awake workers(call.threads);
     for (const StepPointer& step : steps) run_step(*step, call);
     use(output);

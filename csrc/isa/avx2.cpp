@@ -22,6 +22,7 @@ constexpr bool kVotesBeside = false;
 namespace pipnet {
 
 // The bits of AVX2, FMA and F16C; ymm registers are kept.
-extern constexpr Isa isa_avx2{"avx2", 2, 0x6, {{7, CpuidBit::ebx, 5}, {1, CpuidBit::ecx, 12}, {1, CpuidBit::ecx, 29}}, decode_planes, head_decode_panels, kHeadLoss, kEngine};
+extern constexpr Isa isa_avx2{
+    "avx2", 2, 0x6, {{7, CpuidBit::ebx, 5}, {1, CpuidBit::ecx, 12}, {1, CpuidBit::ecx, 29}}, kLoops};
 
 }  // namespace pipnet

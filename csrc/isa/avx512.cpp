@@ -54,6 +54,7 @@ constexpr bool kVotesBeside = true;  // 8 sums of votes fit the registers beside
 namespace pipnet {
 
 // The bits of AVX-512F, FMA and F16C; zmm registers and masks are kept.
-extern constexpr Isa isa_avx512{"avx512", 3, 0xe6, {{7, CpuidBit::ebx, 16}, {1, CpuidBit::ecx, 12}, {1, CpuidBit::ecx, 29}}, decode_planes, head_decode_panels, kHeadLoss, kEngine};
+extern constexpr Isa isa_avx512{
+    "avx512", 3, 0xe6, {{7, CpuidBit::ebx, 16}, {1, CpuidBit::ecx, 12}, {1, CpuidBit::ecx, 29}}, kLoops};
 
 }  // namespace pipnet

@@ -17,8 +17,12 @@
 namespace pipnet {
 namespace {
 
-constexpr HeadLossKernels kHeadLoss{dot, sum};
-constexpr Kernels kEngine{product, crop_product, to_tiles, from_tiles, depthwise, max_pool, linear, scale, pixel_row};
+constexpr Loops kLoops{
+    decode_planes,
+    head_decode_panels,
+    {dot, sum},
+    {product, crop_product, to_tiles, from_tiles, depthwise, max_pool, linear, scale, pixel_row},
+};
 
 }  // namespace
 }  // namespace pipnet

@@ -67,6 +67,6 @@ inline void prefetch(const char* p) { __builtin_prefetch(p, 0, 2); }
 
 namespace pipnet {
 
-extern constexpr Isa isa_neon{"neon", 1, 0, {}, decode_planes, head_decode_panels, kHeadLoss, kEngine};
+extern constexpr Isa isa_neon{"neon", 1, 0, {}, kLoops};
 
 }  // namespace pipnet

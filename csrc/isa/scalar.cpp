@@ -48,6 +48,6 @@ inline void prefetch(const char*) {}
 
 namespace pipnet {
 
-extern constexpr Isa isa_scalar{"scalar", 0, 0, {}, decode_planes, head_decode_panels, kHeadLoss, kEngine};
+extern constexpr Isa isa_scalar{"scalar", 0, 0, {}, kLoops};
 
 }  // namespace pipnet

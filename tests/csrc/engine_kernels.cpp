@@ -189,7 +189,7 @@ void check_pixel_row(const std::string& isa, const pipnet::Kernels& kernels) {
 int main() {
   for (const pipnet::Isa* isa : pipnet::available_isas()) {
     const std::string name = isa->name;
-    const pipnet::Kernels& kernels = isa->engine;
+    const pipnet::Kernels& kernels = isa->loops.engine;
     check_depthwise(name, kernels);
     check_max_pool(name, kernels);
     check_linear(name, kernels);

@@ -199,7 +199,7 @@ void check_step(const std::string& what, NaiveNetwork& naive, Make make, bool ma
                      : pipnet::Map{output.data(), blocks * block, block, kBlock};
     pipnet::AlignedBytes shared(step->shared_floats(batch) * sizeof(float));
     std::fill_n(shared.floats(), shared.size() / sizeof(float), NAN);
-    const pipnet::Call call{isa->engine, threads, batch, {}, maps.data(), shared.floats()};
+    const pipnet::Call call{isa->loops.engine, threads, batch, {}, maps.data(), shared.floats()};
     // A new thread has no scratch memory yet and gets exactly what it asks for: overruns of it are seen too.
     std::thread([&] { step->run(call); }).join();
     compare(what + " as " + step->name() + " of " + shape + (halves ? ", float16 " : " ") + isa->name,
@@ -241,7 +241,7 @@ void check_stem(Index side, Index channels, Index kernel, bool pooled) {
     maps.back() = {got.data(), blocks_of(channels) * block, block, kBlock};
     pipnet::AlignedBytes shared(step->shared_floats(batch) * sizeof(float));
     std::fill_n(shared.floats(), shared.size() / sizeof(float), NAN);
-    const pipnet::Call call{isa->engine, 3, batch, {nullptr, crops.data()}, maps.data(), shared.floats()};
+    const pipnet::Call call{isa->loops.engine, 3, batch, {nullptr, crops.data()}, maps.data(), shared.floats()};
     std::thread([&] { step->run(call); }).join();
     compare(what + isa->name, got, Doubles(want.begin(), want.end()), 1e-5);
   }
@@ -306,7 +306,7 @@ void check_steps() {
 }  // namespace
 
 int main() {
-  for (const pipnet::Isa* isa : pipnet::available_isas()) check_products(isa->name, isa->engine);
+  for (const pipnet::Isa* isa : pipnet::available_isas()) check_products(isa->name, isa->loops.engine);
   check_steps();
   for (Index side : {32, 96})
     for (Index kernel : {1, 3, 5, 7})
