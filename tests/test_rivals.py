@@ -209,7 +209,9 @@ def test_compile_without_graph_breaks(cls: Callable[..., Any], x: Tensor) -> Non
     ("cls", "config", "message"),
     [
         *(
-            pytest.param(cls, {"num_landmarks": 0}, "num_landmarks: expected an integer >= 1, got 0", id=cls.__name__)
+            pytest.param(
+                cls, {"num_landmarks": 0}, "num_landmarks: expected an integer from 1 to 4096, got 0", id=cls.__name__
+            )
             for cls in RIVALS
         ),
         pytest.param(pf.MapNet, {"stride": 8}, r"MapNet: stride: expected one of \(1, 2, 4\), got 8", id="stride 8"),
