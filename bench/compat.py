@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import pipnet_fast as pf
 from bench.faces import labelled_faces
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(arguments: argparse.Namespace) -> list[Record]:
     """Distances and times of FaceAlignment, norm_crop and head_pose with the model in the box and the labels' boxes."""
+    torch.set_num_threads(1)
     data = labelled_faces(arguments.data / f"{arguments.split}.csv")
     samples = data.samples[:: max(1, len(data.samples) // arguments.faces)][: arguments.faces]
     photos = [sample.image.read() for sample in samples]

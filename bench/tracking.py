@@ -214,7 +214,6 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
         "dtype": "float32",
     }
     records: list[Record] = []
-    speeds: list[Record] = []
     clips: list[Clip] = []
     for motion in arguments.motion:
         shape = f"{motion}, {len(samples)} faces of {data.name}, {arguments.frames} frames each"
@@ -222,8 +221,8 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
         for subject, method in METHODS.items():
             here = {**shared, "subject": subject, "shape": shape}
             records += _judged(here, method, landmarker, detector, clips)
-        speeds += _speed(shared, motion, landmarker, clips, arguments.rounds)
-    return [*records, *_thresholds(shared, landmarker, samples, clips), *speeds]
+        records += _speed(shared, motion, landmarker, clips, arguments.rounds)
+    return [*records, *_thresholds(shared, landmarker, samples, clips)]
 
 
 def _judged(

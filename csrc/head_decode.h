@@ -13,8 +13,8 @@ void head_decode(HeadDecodeArgs args, int threads);
 class Panels;
 std::int64_t take_panel(Panels& panels);
 
-// Of an instruction set: votes and scores of all images for the landmarks of the panels that it
-// takes, until none is left. The features' channels are contiguous and their cells evenly spaced.
+// Of an instruction set: votes and scores of all images for the landmarks of the panels that it takes, until none is
+// left. The features' channels are contiguous and their cells evenly spaced.
 using HeadDecodePanels = void(const HeadDecodeArgs& args, Panels& panels);
 
 }  // namespace pipnet

@@ -1,12 +1,18 @@
 """Commands called in process, and what they said."""
 
 import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 
 from pipnet_fast.cli import OneLineParser, main
+
+ROOT = Path(__file__).parents[1]
 
 
 class Result(NamedTuple):
@@ -46,3 +52,30 @@ def parsed(command: ModuleType, *words: object) -> argparse.Namespace:
     parser = OneLineParser(prog="pipnet-fast")
     command.add_command(parser.add_subparsers(required=True))
     return parser.parse_args([command.__name__.rpartition(".")[2], *map(str, words)])
+
+
+def bench(name: str) -> ModuleType:
+    """A module of bench/, which is not installed."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        return importlib.import_module(f"bench.{name}")
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+class RunBench:
+    """Calls ``python -m bench`` in this process, for others take seconds to begin."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
+        self.monkeypatch, self.out = monkeypatch, out
+
+    def __call__(self, *words: str) -> list[dict[str, Any]]:
+        """The records that a case wrote into ``out``, a file."""
+        self.call("__main__", *words, "--json", str(self.out))
+        records: list[dict[str, Any]] = json.loads(self.out.read_text())
+        return records
+
+    def call(self, module: str, *words: str) -> None:
+        """Call the command of a module of bench/."""
+        self.monkeypatch.setattr(sys, "argv", [f"bench.{module}", *words])
+        bench(module).main()

@@ -1,11 +1,9 @@
 """The benchmark runs, refuses wrong subjects, and writes what the report reads."""
 
 import argparse
-import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,7 @@ import pipnet_fast as pf
 from pipnet_fast.data import FaceData, ImageFile, Sample
 from pipnet_fast.evaluate import Evaluation, hold_against
 from pipnet_fast.layouts import load_layout
-
-ROOT = Path(__file__).parents[1]
+from tests.commands import ROOT, RunBench, bench
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,64 +24,54 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What a command of ``bench`` prints, run in this process: others take seconds to begin."""
-    monkeypatch.syspath_prepend(ROOT)
-
-    def run(module: str, *arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", [module, *arguments])
-        importlib.import_module(module).main()
-        return capsys.readouterr().out
-
-    return run
+def records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunBench:
+    return RunBench(monkeypatch, tmp_path / "records.json")
 
 
-def test_head_case_writes_records_that_the_report_reads(tmp_path: Path, printed: Callable[..., str]) -> None:
+def test_head_case_writes_records_that_the_report_reads(
+    tmp_path: Path, records: RunBench, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = run("bench", "floor", "--threads", "1", "--rounds", "2", "--json", str(tmp_path))
     assert done.returncode == 0, done.stderr
     options = ("--threads", "1", "--rounds", "2", "--sweep", "base", "stride")
-    printed("bench.__main__", "head", *options, "--json", str(tmp_path))
+    records.call("__main__", "head", *options, "--json", str(tmp_path))
     (out,) = tmp_path.iterdir()
-    records = json.loads(out.read_text())
-    assert {r["case"] for r in records} == {"floor", "head"}
-    assert len({r["shape"] for r in records if r["case"] == "head"}) == 4
+    found = json.loads(out.read_text())
+    assert {r["case"] for r in found} == {"floor", "head"}
+    assert len({r["shape"] for r in found if r["case"] == "head"}) == 4
     needed = {"case", "subject", "metric", "unit", "median", "p20", "p80", "runs", "device", "threads", "dtype"}
-    for record in records:
+    for record in found:
         assert needed | {"shape", "versions", "commit"} <= record.keys()
         assert record["p20"] <= record["median"] <= record["p80"]
-    report = printed("bench.report", str(out), "--table", "head-layouts")
-    latencies = [r for r in records if r["unit"] == "ms" and r["shape"].startswith("B=1 C=512 8x8")]
+    capsys.readouterr()
+    records.call("report", str(out), "--table", "head-layouts")
+    report = capsys.readouterr().out
+    latencies = [r for r in found if r["unit"] == "ms" and r["shape"].startswith("B=1 C=512 8x8")]
     floors = 3
     assert report.count("\n| ") == len(latencies) + floors + 2
     assert f"| {latencies[0]['median']:.3g} (" in report
-    assert "| B=1 C=512 2x2 N=98 K=10 | 1 |" in printed("bench.report", str(out))
+    records.call("report", str(out))
+    assert "| B=1 C=512 2x2 N=98 K=10 | 1 |" in capsys.readouterr().out
 
 
-def test_a_folder_keeps_the_records_of_a_case_once(tmp_path: Path, printed: Callable[..., str]) -> None:
+def test_a_folder_keeps_the_records_of_a_case_once(tmp_path: Path, records: RunBench) -> None:
     for _ in range(2):
-        printed("bench.__main__", "floor", "--threads", "1", "--rounds", "1", "--json", str(tmp_path))
+        records.call("__main__", "floor", "--threads", "1", "--rounds", "1", "--json", str(tmp_path))
     (out,) = tmp_path.iterdir()
     assert len(json.loads(out.read_text())) == 3
 
 
-def test_train_case_compares_time_and_memory(tmp_path: Path, printed: Callable[..., str]) -> None:
-    out = tmp_path / "records.json"
-    options = ("--threads", "1", "--batch", "1", "--rounds", "1", "--network-rounds", "1")
-    printed("bench.__main__", "train", *options, "--json", str(out))
-    records = json.loads(out.read_text())
-    assert len({r["shape"] for r in records}) == 7
-    for shape in {r["shape"] for r in records}:
-        labels = [r["median"] for r in records if r["shape"] == shape and r["metric"] == "labels of a batch"]
+def test_train_case_compares_time_and_memory(records: RunBench) -> None:
+    found = records("train", "--threads", "1", "--batch", "1", "--rounds", "1", "--network-rounds", "1")
+    assert len({r["shape"] for r in found}) == 7
+    for shape in {r["shape"] for r in found}:
+        labels = [r["median"] for r in found if r["shape"] == shape and r["metric"] == "labels of a batch"]
         assert labels[0] > labels[1]
-    assert {r["unit"] for r in records} == {"ms", "x", "MB"}
+    assert {r["unit"] for r in found} == {"ms", "x", "MB"}
 
 
 def test_losses_that_disagree_are_not_timed() -> None:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from bench.train import check
-    finally:
-        sys.path.remove(str(ROOT))
+    check = bench("train").check
     leaf = torch.ones(3, requires_grad=True)
     check({"a": lambda: leaf.sum(), "b": lambda: leaf.sum()}, [leaf])
     with pytest.raises(RuntimeError, match="b differs from a by .* in a loss or gradient: not timed"):
@@ -92,11 +79,7 @@ def test_losses_that_disagree_are_not_timed() -> None:
 
 
 def test_subjects_that_disagree_are_not_timed() -> None:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from bench.head import check
-    finally:
-        sys.path.remove(str(ROOT))
+    check = bench("head").check
     good = pf.Landmarks(torch.ones(1, 2, 2), torch.ones(1, 2))
     bad = pf.Landmarks(good.points_frac + 0.1, good.scores)
     check("a", good, good, "float32")
@@ -107,8 +90,7 @@ def test_subjects_that_disagree_are_not_timed() -> None:
 @pytest.fixture
 def accuracy(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The case of that name, on two faces of random landmarks whose images are never read."""
-    monkeypatch.syspath_prepend(ROOT)
-    from bench import accuracy
+    accuracy = bench("accuracy")
 
     def labelled_faces(table: Path, offset_px: tuple[float, float] = (0, 0)) -> FaceData:
         assert table == Path("ytf68/val.csv")
@@ -172,11 +154,11 @@ def test_accuracy_measures_every_model_by_the_labels_it_is_asked_for(
 
 
 @pytest.mark.parametrize("page", ["README.md", "bench/README.md", "bench/PRODUCTION.md"])
-def test_pages_show_the_committed_records(page: str, tmp_path: Path, printed: Callable[..., str]) -> None:
+def test_pages_show_the_committed_records(page: str, tmp_path: Path, records: RunBench) -> None:
     committed = (ROOT / page).read_text(encoding="utf-8")
     assert "<!-- table: " in committed
     copy = tmp_path / "page.md"
     copy.write_text(committed, encoding="utf-8")
     files = sorted(map(str, (ROOT / "bench/results").glob("*.json")))
-    printed("bench.report", *files, "--into", str(copy))
+    records.call("report", *files, "--into", str(copy))
     assert copy.read_text(encoding="utf-8") == committed

@@ -1,9 +1,8 @@
 """The cases about the C++ engine: work is counted as it is done, memory as it is taken, and differences are seen."""
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ import pipnet_fast as pf
 from pipnet_fast.engines._lower import lower
 from pipnet_fast.engines.fold import fold_trunk
 from pipnet_fast.engines.plan_file import LayerKind, PlanLayer, PlanNetwork, serialize
+from tests.commands import ROOT, RunBench
 from tests.inputs import randomized
 from tests.miniature import write_noise_faces
 
 pytestmark = pytest.mark.skipif(not pf.engines()["cpp"], reason=str(pf.engines().reasons.get("cpp")))
 
-ROOT = Path(__file__).parents[1]
 SIZE = 64
 
 
@@ -32,18 +31,8 @@ def _bench_is_importable() -> Iterator[None]:
 
 
 @pytest.fixture
-def records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
-    """The command line, in this process; returns what it wrote."""
-
-    def run(*arguments: str) -> list[dict[str, Any]]:
-        from bench.__main__ import main
-
-        out = tmp_path / "records.json"
-        monkeypatch.setattr(sys, "argv", ["bench", *arguments, "--json", str(out)])
-        main()
-        return json.loads(out.read_text())
-
-    return run
+def records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunBench:
+    return RunBench(monkeypatch, tmp_path / "records.json")
 
 
 def network(**config: Any) -> tuple[pf.PIPNet, PlanNetwork]:
@@ -122,7 +111,7 @@ def test_every_step_takes_time() -> None:
     assert min(times) > 0
 
 
-def test_layers_case_adds_equal_steps_and_the_report_shows_them(records: Callable[..., list[dict[str, Any]]]) -> None:
+def test_layers_case_adds_equal_steps_and_the_report_shows_them(records: RunBench) -> None:
     from bench import report, tables
     from bench.record import Record
 
@@ -171,7 +160,7 @@ def test_peak_is_the_largest_memory_since_it_was_reset() -> None:
     assert memory.peak_memory() - before < size / 8
 
 
-def test_memory_case_measures_engines_and_keeps_reasons(records: Callable[..., list[dict[str, Any]]]) -> None:
+def test_memory_case_measures_engines_and_keeps_reasons(records: RunBench) -> None:
     from bench import memory, report
     from bench.record import Record
 
@@ -198,7 +187,7 @@ def faces(tmp_path: Path) -> Path:
 
 
 def test_agreement_case_sees_a_network_that_is_another(
-    faces: Path, records: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    faces: Path, records: RunBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench import agreement
 

@@ -1,7 +1,5 @@
 """Whole engines: processes that fail are records, wrong subjects are not timed, and the rivals find the landmarks."""
 
-import importlib
-import json
 import os
 import re
 import signal
@@ -11,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,19 +16,10 @@ import pytest
 import torch
 
 import pipnet_fast as pf
+from tests.commands import ROOT, RunBench, bench
 
-ROOT = Path(__file__).parents[1]
 SIZE = 64
 NETWORK = ("--backbone", "resnet18", "--width", "0.25", "--size", str(SIZE), "--rounds", "2", "--threads", "1")
-
-
-def bench(name: str) -> ModuleType:
-    """A module of bench/, which is not installed."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        return importlib.import_module(f"bench.{name}")
-    finally:
-        sys.path.remove(str(ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +34,8 @@ def task(network):
 
 
 @pytest.fixture
-def records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
-    """The command line, in this process; returns what it wrote."""
-
-    def run(*arguments: str) -> list[dict[str, Any]]:
-        out = tmp_path / "records.json"
-        monkeypatch.setattr(sys, "argv", ["bench", *arguments, "--json", str(out)])
-        bench("__main__").main()
-        return json.loads(out.read_text())
-
-    return run
+def records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunBench:
+    return RunBench(monkeypatch, tmp_path / "records.json")
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +207,7 @@ def test_face_crops_show_the_labelled_faces(tmp_path: Path) -> None:
     assert (crops[:, 4:28, 4:28] == (200, 0, 0)).all()
 
 
-def test_e2e_writes_latencies_ratios_and_deviations(records: Callable[..., list[dict[str, Any]]]) -> None:
+def test_e2e_writes_latencies_ratios_and_deviations(records: RunBench) -> None:
     found = records("e2e", *NETWORK, "--engines", "ours-torch", "dense-torch", "--block-ms", "5")
     official = "official, eager network and decode"
     assert {s: {r["metric"] for r in found if r["subject"] == s} for s in _subjects(found)} == {
@@ -248,13 +228,13 @@ def _subjects(records: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(r["subject"] for r in records))
 
 
-def test_throughput_counts_images_of_every_batch(records: Callable[..., list[dict[str, Any]]]) -> None:
+def test_throughput_counts_images_of_every_batch(records: RunBench) -> None:
     (record,) = records("throughput", *NETWORK, "--engines", "official", "--batch", "3", "--block-ms", "5")
     assert record["unit"] == "images/s"
     assert record["shape"].startswith("resnet18 B=3 ")
 
 
-def test_unknown_key_names_those_there_are(records: Callable[..., list[dict[str, Any]]]) -> None:
+def test_unknown_key_names_those_there_are(records: RunBench) -> None:
     with pytest.raises(SystemExit, match="expected some of official, torch.compile, onnxruntime.*got onnx$"):
         records("e2e", "--engines", "onnx")
 
@@ -264,7 +244,7 @@ def test_fps_has_all_rows_of_the_table() -> None:
     assert [fps.name_of(row) for row in params.TABLE_9] == list(fps.PAPER_FPS)
 
 
-def test_fps_compares_heads_of_a_backbone(records: Callable[..., list[dict[str, Any]]]) -> None:
+def test_fps_compares_heads_of_a_backbone(records: RunBench) -> None:
     found = records("fps", *NETWORK)
     assert _subjects(found) == ["CoordNet resnet18", "MapNet resnet18", "PIPNet resnet18"]
     paper = {r["subject"]: r["median"] for r in found if r["metric"] == "FPS, paper"}

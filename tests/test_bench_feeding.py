@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,22 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.commands import ROOT, bench
 from tests.miniature import write_noise_faces
 from tests.pictures import THREE, centers, dots
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture
-def bench() -> Iterator[ModuleType]:
-    """The module bench.feeding."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        import bench.feeding
-
-        yield bench.feeding
-    finally:
-        sys.path.remove(str(ROOT))
+def feeding() -> ModuleType:
+    return bench("feeding")
 
 
 @pytest.fixture
@@ -35,11 +26,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_rival_s_labels_lie_on_their_dots(bench: ModuleType, tmp_path: Path) -> None:
+def test_the_rival_s_labels_lie_on_their_dots(feeding: ModuleType, tmp_path: Path) -> None:
     points_px = np.array([[100.3, 110.9], [160.2, 106.4], [131.7, 150.1]])
     path = tmp_path / "dots.png"
     cv2.imwrite(str(path), dots(points_px, 256, 256)[:, :, ::-1])
-    rival = bench.OfficialData([path], points_px[None] / 256, THREE.flip, [[1], [0], [0]])
+    rival = feeding.OfficialData([path], points_px[None] / 256, THREE.flip, [[1], [0], [0]])
     # Its occlusions and grays have no dots to find.
     rival._occluded = lambda image: image
     seen = 0
@@ -59,16 +50,16 @@ def test_the_rival_s_labels_lie_on_their_dots(bench: ModuleType, tmp_path: Path)
     assert seen > 30
 
 
-def test_sides_that_disagree_are_not_timed(bench: ModuleType, folder: Path, tmp_path: Path) -> None:
-    faces = bench.store_crops(folder, 16, tmp_path)
-    official = bench.official_data(faces, augment=False)
-    bench.check(official, faces)
+def test_sides_that_disagree_are_not_timed(feeding: ModuleType, folder: Path, tmp_path: Path) -> None:
+    faces = feeding.store_crops(folder, 16, tmp_path)
+    official = feeding.official_data(faces, augment=False)
+    feeding.check(official, faces)
     official._mean = official._mean + 0.1
     with pytest.raises(RuntimeError, match="normalized pixels differ by .*: not timed"):
-        bench.check(official, faces)
+        feeding.check(official, faces)
     official._mean, official.points_frac = official._mean - 0.1, official.points_frac + 0.01
     with pytest.raises(RuntimeError, match="target maps differ from those of the labels: not timed"):
-        bench.check(official, faces)
+        feeding.check(official, faces)
 
 
 def test_records(folder: Path, tmp_path: Path) -> None:

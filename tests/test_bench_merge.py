@@ -14,18 +14,15 @@ from pipnet_fast.data import FaceData, ImageFile, Sample
 from pipnet_fast.data.augment import Augmentation
 from pipnet_fast.evaluate import evaluate
 from pipnet_fast.layouts import Layout
+from tests.commands import bench
 
-ROOT = Path(__file__).parents[1]
 SHAPE = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
 STARTS = np.array([0, 3, 4], dtype=np.int32)
 
 
 @pytest.fixture
-def merge(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(ROOT)
-    from bench import merge
-
-    return merge
+def merge() -> Any:
+    return bench("merge")
 
 
 def test_fit_weighs_votes_by_the_inverse_of_their_variance(merge: Any) -> None:

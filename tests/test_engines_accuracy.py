@@ -1,17 +1,15 @@
 """The C++ engine on real faces: it finds what torch finds, on every instruction set, to digits that no error shows."""
 
 import argparse
-import sys
-from pathlib import Path
 
 import pytest
 
 import pipnet_fast as pf
+from tests.commands import ROOT, bench
 
 if pf.engines()["cpp"]:
     from pipnet_fast import _C
 
-ROOT = Path(__file__).parents[1]
 YTF68 = [path for path in (parent / "shared/data/ytf68" for parent in ROOT.parents) if path.is_dir()]
 ISAS = [isa for isa in _C.isas() if isa != "scalar"] if pf.engines()["cpp"] else []
 
@@ -23,11 +21,7 @@ pytestmark = [
 
 def agreement(*options: str) -> dict[str, dict[str, float]]:
     """The case of that name: by subject, medians by metric."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        from bench import agreement
-    finally:
-        sys.path.remove(str(ROOT))
+    agreement = bench("agreement")
     parser = argparse.ArgumentParser()
     agreement.add_arguments(parser)
     found: dict[str, dict[str, float]] = {}

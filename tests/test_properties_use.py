@@ -1,5 +1,6 @@
 """Properties of what is made of landmarks and around them: aligned crops, poses, others' calls, tracks, tables."""
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from pipnet_fast.data import FaceData, ImageFile, Sample
 from pipnet_fast.evaluate import hold_against, read_predictions, write_predictions
 from pipnet_fast.geometry import head_pose, norm_crop, to_5pts
 from pipnet_fast.layouts import layout_names, load_layout, load_mean_shape
+from pipnet_fast.models import LandmarkModel
 from pipnet_fast.neighbors import nearest_neighbors
 from pipnet_fast.tracking.one_euro import OneEuroFilter
 from tests.inputs import Shape
 from tests.soak import landmarker
 from tests.strategies import boxes, head_maps, mean_shapes, outcome, seeds
+from tests.test_geometry import turned
 from tests.tolerances import assert_landmarks_close
 
 bounded = settings(max_examples=20, deadline=None)
@@ -29,15 +32,12 @@ IMAGE = np.zeros((24, 32, 3), np.uint8)
 
 finite = st.floats(-1e4, 1e4, width=32)
 any_number = st.one_of(finite, st.floats(width=32))
-similarities = st.tuples(st.floats(-180, 180), st.floats(0.1, 10), finite, finite)
+similarities = st.tuples(st.floats(-180, 180), st.floats(0.1, 10), st.tuples(finite, finite))
 
 
-def moved(points: Any, similarity: tuple[float, float, float, float]) -> Any:
-    """Points turned, scaled and shifted."""
-    degrees, scale, x, y = similarity
-    turn = scale * np.exp(1j * np.radians(degrees))
-    z = (points[..., 0] + 1j * points[..., 1]) * turn
-    return np.stack((z.real + x, z.imag + y), axis=-1)
+@functools.cache
+def model() -> LandmarkModel:
+    return landmarker("torch").model
 
 
 @bounded
@@ -50,9 +50,9 @@ def test_aligned_crops_follow_the_face_or_say_why_not(points: Any, similarity: A
         assert str(found).startswith("norm_crop: landmarks: expected")
         return
     assert found.crops.shape == (112, 112, 3)
-    again = outcome(lambda: norm_crop(IMAGE, moved(five, similarity)), ValueError)
+    again = outcome(lambda: norm_crop(IMAGE, turned(five, *similarity)), ValueError)
     if not isinstance(again, Exception):
-        there = transform(again.affines, moved(five, similarity))
+        there = transform(again.affines, turned(five, *similarity))
         # Shifts of 1e4 px leave that much of a px.
         np.testing.assert_allclose(there, transform(found.affines, five), atol=0.05)
 
@@ -63,12 +63,12 @@ def test_the_mirrored_face_has_the_mirrored_pose(layout: str, seed: int, similar
     mean = load_mean_shape(layout)
     shape = (mean + np.random.default_rng(seed).normal(0, 0.01, mean.shape)) * 200
     size = (480, 640)
-    points = moved(shape - shape.mean(axis=0), (similarity[0] / 4, min(similarity[1], 3), 320.0, 240.0))
+    points = turned(shape - shape.mean(axis=0), similarity[0] / 4, min(similarity[1], 3), (320, 240))
     pose = head_pose(points, size, layout)
-    turned = head_pose(points[load_layout(layout).flip] * [-1, 1] + [size[1], 0], size, layout)
+    other = head_pose(points[load_layout(layout).flip] * [-1, 1] + [size[1], 0], size, layout)
     np.testing.assert_allclose(pose.rotation @ pose.rotation.T, np.eye(3), atol=1e-9)
     expected = np.array([-pose.yaw_deg, pose.pitch_deg, -pose.roll_deg])
-    assert np.array([turned.yaw_deg, turned.pitch_deg, turned.roll_deg]) == pytest.approx(expected, abs=0.01)
+    assert np.array([other.yaw_deg, other.pitch_deg, other.roll_deg]) == pytest.approx(expected, abs=0.01)
 
 
 @bounded
@@ -85,7 +85,9 @@ def test_any_points_have_a_pose_or_are_refused(values: list[float], size: Any) -
 @given(st.sampled_from(layout_names()), seeds, similarities)
 def test_five_points_move_with_the_face(layout: str, seed: int, similarity: Any) -> None:
     points = np.random.default_rng(seed).random((2, load_layout(layout).num_landmarks, 2))
-    np.testing.assert_allclose(to_5pts(moved(points, similarity), layout), moved(to_5pts(points, layout), similarity))
+    np.testing.assert_allclose(
+        to_5pts(turned(points, *similarity), layout), turned(to_5pts(points, layout), *similarity)
+    )
 
 
 @bounded
@@ -126,9 +128,8 @@ def test_the_official_functions_merge_as_our_table_does(data: st.DataObject) -> 
 )
 def test_any_frames_are_followed_or_refused(frames: list[Any], smoothing: Any, detect_every: Any) -> None:
     """Whatever the detector says and the clock: ids are each one's own, in order, and numbers are numbers."""
-    one = landmarker("torch")
     found: list[list[float]] = []
-    one = pf.FaceLandmarker(one.model, lambda image: np.array(found, np.float32).reshape(-1, 5), "cpu", "torch")
+    one = pf.FaceLandmarker(model(), lambda image: np.array(found, np.float32).reshape(-1, 5), "cpu", "torch")
     tracker = outcome(lambda: pf.Tracker(one, smoothing=smoothing, detect_every=detect_every), ValueError)
     if isinstance(tracker, Exception):
         assert str(tracker).startswith("Tracker: ")
