@@ -512,7 +512,7 @@ def tracking(records: list[Record]) -> Iterator[str]:
 def compat(records: list[Record]) -> Iterator[str]:
     """Other packages' calls, aligned crops and poses: a row for everything that was measured."""
     chosen = [r for r in records if r.case == "compat"]
-    yield f"{conditions(chosen)} {chosen[0].shape}."
+    yield f"{conditions(chosen)} One thread; {chosen[0].shape}."
     yield ""
     yield from lines(["", "what", "median", "unit"], [[r.subject, r.metric, spread(r), r.unit] for r in chosen])
 
