@@ -11,8 +11,9 @@ OUT ?= demo-out
 demo: $(VENV)/.built
 	$(BIN)/pipnet-fast demo $(PHOTO) --out $(OUT)
 
+# A process for each core; four have at most some 4 GB together.
 test: $(VENV)/.test
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
