@@ -30,6 +30,7 @@ from bench.rivals import openvino as openvino_rival
 from bench.rivals.dense import INPUT, dense_onnx
 from bench.rivals.numpy_ends import MEAN_255, SCALE_255, normalized
 from bench.task import Network, Task
+from pipnet_fast.engines._types import WeightStorage
 from pipnet_fast.pipeline.images import normalize
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -55,8 +56,7 @@ class Subject:
 def _plan_file(task: Task) -> Run:
     from pipnet_fast import _C
 
-    data = np.memmap(task.file("plan.pipnet"), np.uint8, mode="r")
-    plan = _C.Plan(data.ctypes.data, data.size)
+    plan = _C.Plan.load(str(task.file("plan.pipnet")))
     points = np.empty((task.batch, plan.landmarks, 2), np.float32)
     scores = np.empty((task.batch, plan.landmarks), np.float32)
 
@@ -65,6 +65,10 @@ def _plan_file(task: Task) -> Run:
         return points
 
     return run
+
+
+def _save_plan(weight_storage: WeightStorage) -> Callable[[Task], object]:
+    return lambda task: pf.save_plan(task.model(), task.file("plan.pipnet"), weight_storage=weight_storage)
 
 
 def _whole(task: Task) -> Run:
@@ -119,7 +123,13 @@ SUBJECTS = {
         "pipnet_fast cpp, plan file",
         _plan_file,
         _package("pipnet_fast._C"),
-        lambda task: pf.save_plan(task.model(), task.file("plan.pipnet")),
+        _save_plan("float32"),
+    ),
+    "plan-float16": Subject(
+        "pipnet_fast cpp, plan file, float16 weights",
+        _plan_file,
+        _package("pipnet_fast._C"),
+        _save_plan("float16"),
     ),
     "ours-cpp": Subject("pipnet_fast cpp, from torch", _compiled("cpp"), _compile_tiny("cpp")),
     "ours-torch": Subject("pipnet_fast torch", _compiled("torch"), _compile_tiny("torch")),

@@ -36,6 +36,15 @@ AlignedBytes& AlignedBytes::operator=(AlignedBytes&& other) noexcept {
   return *this;
 }
 
+void AlignedBytes::drop_before([[maybe_unused]] const void* address) {
+#if defined(__linux__)
+  // Whole huge pages, which nothing needs to split.
+  const std::ptrdiff_t size = static_cast<const char*>(address) - static_cast<const char*>(data_);
+  const std::size_t pages = static_cast<std::size_t>(size) / kHugePage * kHugePage;
+  if (size_ >= kHugePage && pages > 0) madvise(data_, pages, MADV_DONTNEED);
+#endif
+}
+
 AlignedBytes::~AlignedBytes() { ::operator delete(data_, alignment(size_)); }
 
 }  // namespace pipnet

@@ -19,6 +19,9 @@ class AlignedBytes {
   float* floats() const { return static_cast<float*>(data_); }
   std::size_t size() const { return size_; }
 
+  // Gives what lies before an address in it back to the system, where that is possible: it holds other bytes then.
+  void drop_before(const void* address);
+
  private:
   void* data_;
   std::size_t size_;

@@ -4,15 +4,13 @@
 #include <cmath>
 #include <cstring>
 #include <exception>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "aligned.h"
 #include "crop.h"
 #include "engine/plan.h"
 #include "engine/plan_file.h"
@@ -23,11 +21,11 @@
 #endif
 
 struct pipnet_plan {
-  explicit pipnet_plan(const pipnet::Network& network)
-      : plan(network),
-        crop_scale(network.crop_scale),
-        crop_top_shift(network.crop_top_shift),
-        crop_shift(network.pixel_centers ? 0.5f : 0.0f) {}
+  explicit pipnet_plan(pipnet::LoadedNetwork loaded)
+      : plan(loaded.network, std::move(loaded.memory)),
+        crop_scale(loaded.network.crop_scale),
+        crop_top_shift(loaded.network.crop_top_shift),
+        crop_shift(loaded.network.pixel_centers ? 0.5f : 0.0f) {}
 
   pipnet::Plan plan;
   float crop_scale, crop_top_shift, crop_shift;
@@ -79,34 +77,14 @@ pipnet_status guarded(const char* operation, const Body& body) noexcept {
   }
 }
 
-pipnet_plan* make_plan(const void* bytes, std::size_t size) {
-  return new pipnet_plan(pipnet::load_network(bytes, size).network);
-}
-
 pipnet_plan* load_file(const char* path) {
   if (path == nullptr) throw std::invalid_argument("path: expected the name of a plan file, got NULL");
-  const std::filesystem::path name = std::filesystem::u8path(path);
-  std::error_code error;
-  // Refuses what is no regular file, too.
-  const std::uintmax_t size = std::filesystem::file_size(name, error);
-  if (error) throw std::invalid_argument(std::string(path) + ": " + error.message());
-  std::ifstream file(name, std::ios::binary);
-  // The rest of a large file that is none of ours is not worth its memory.
-  char magic[sizeof pipnet::kMagic] = {};
-  file.read(magic, sizeof magic);
-  if (!file || std::memcmp(magic, pipnet::kMagic, sizeof magic) != 0)
-    throw std::invalid_argument(std::string(path) + ": expected a plan file, got another or one that cannot be read");
-  const pipnet::AlignedBytes bytes(static_cast<std::size_t>(size));
-  file.seekg(0);
-  file.read(static_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
-  if (!file)
-    throw std::invalid_argument(std::string(path) + ": expected " + std::to_string(size) + " bytes, got fewer");
-  return make_plan(bytes.data(), bytes.size());
+  return new pipnet_plan(pipnet::load_network(path));
 }
 
 pipnet_plan* load_memory(const void* bytes, std::size_t size) {
   if (bytes == nullptr) throw std::invalid_argument("bytes: expected an address, got NULL");
-  return make_plan(bytes, size);
+  return new pipnet_plan(pipnet::load_network(bytes, size));
 }
 
 void check_run(const pipnet_plan* plan, const char* count_name, std::int64_t count, int threads) {

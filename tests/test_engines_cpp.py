@@ -177,6 +177,27 @@ def test_a_file_may_lie_anywhere(offset: int, tmp_path: Path) -> None:
     assert _C.Plan(data.ctypes.data + offset, data.size - offset).landmarks == 17
 
 
+# Of the wider one, pages of the file are given back while others are packed.
+@pytest.mark.parametrize("width", [0.125, 1.0])
+def test_a_file_that_is_read_gives_the_same(width: float, tmp_path: Path) -> None:
+    model = tiny(width=width)
+    pf.save_plan(model, tmp_path / "größe.plan")
+    plan = _C.Plan.load(str(tmp_path / "größe.plan"))
+    crops, points, scores = crops_for(model, 1), torch.empty(1, 17, 2), torch.empty(1, 17)
+    plan.run(crops.data_ptr(), 0, 1, points.data_ptr(), scores.data_ptr(), 1)
+    assert_same(pf.Landmarks(points, scores), Plan(network_of(model), threads=1).landmarks(crops), tolerance=0)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"^{tmp_path}: "):
+        _C.Plan.load(str(tmp_path))
+    with pytest.raises(ValueError, match=f"^{tmp_path}/none: No such file"):
+        _C.Plan.load(f"{tmp_path}/none")
+    (tmp_path / "empty").touch()
+    with pytest.raises(ValueError, match=f"^{tmp_path}/empty: expected a plan file, got another"):
+        _C.Plan.load(f"{tmp_path}/empty")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "../aligned.h"
 #include "network.h"
 
 namespace pipnet {
@@ -26,9 +27,10 @@ struct StepWork {
 
 class Plan {
  public:
-  // Packs what the network points to; it may go afterwards. Throws std::invalid_argument for a network that no code is
-  // there for, std::bad_alloc where memory is short.
-  explicit Plan(const Network& network);
+  // Packs what the network points to; it may go afterwards. Where that is all in `file`, in the order of layers, pages
+  // go one after the other, so that weights are in memory once. Throws std::invalid_argument for a network that no code
+  // is there for, std::bad_alloc where memory is short.
+  explicit Plan(const Network& network, AlignedBytes file = AlignedBytes());
   ~Plan();
 
   std::int64_t input_size() const;

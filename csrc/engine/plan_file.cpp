@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "../merge.h"
@@ -196,6 +199,26 @@ HeadWeights take_head(Arrays& arrays, const FileHeader& header, const TensorShap
   return head;
 }
 
+AlignedBytes read_file(const char* path) {
+  const std::filesystem::path name = std::filesystem::u8path(path);
+  std::error_code error;
+  // Refuses what is no regular file, too.
+  const std::uintmax_t size = std::filesystem::file_size(name, error);
+  if (error) throw std::invalid_argument(std::string(path) + ": " + error.message());
+  std::ifstream file(name, std::ios::binary);
+  // The rest of a large file that is none of ours is not worth its memory.
+  char magic[sizeof kMagic] = {};
+  file.read(magic, sizeof magic);
+  if (!file || std::memcmp(magic, kMagic, sizeof magic) != 0)
+    throw std::invalid_argument(std::string(path) + ": expected a plan file, got another or one that cannot be read");
+  AlignedBytes bytes(static_cast<std::size_t>(size));
+  file.seekg(0);
+  file.read(static_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
+  if (!file)
+    throw std::invalid_argument(std::string(path) + ": expected " + std::to_string(size) + " bytes, got fewer");
+  return bytes;
+}
+
 }  // namespace
 
 Network parse_network(const void* bytes, std::size_t size) {
@@ -229,6 +252,12 @@ LoadedNetwork load_network(const void* bytes, std::size_t size) {
   std::copy_n(static_cast<const unsigned char*>(bytes), size, static_cast<unsigned char*>(copy.data()));
   Network network = parse_network(copy.data(), size);
   return {std::move(copy), std::move(network)};
+}
+
+LoadedNetwork load_network(const char* path) {
+  AlignedBytes bytes = read_file(path);
+  Network network = parse_network(bytes.data(), bytes.size());
+  return {std::move(bytes), std::move(network)};
 }
 
 }  // namespace pipnet

@@ -56,11 +56,14 @@ static_assert(sizeof(FileLayer) == 64);
 Network parse_network(const void* bytes, std::size_t size);
 
 struct LoadedNetwork {
-  AlignedBytes copy;  // of bytes that were not aligned, which the network then points into
+  AlignedBytes memory;  // what the network points into, unless that is the caller's
   Network network;
 };
 
 // The same from any address; there too the memory must stay.
 LoadedNetwork load_network(const void* bytes, std::size_t size);
+
+// The same from a regular file; `path` is UTF-8.
+LoadedNetwork load_network(const char* path);
 
 }  // namespace pipnet
