@@ -11,9 +11,9 @@ OUT ?= demo-out
 demo: $(VENV)/.built
 	$(BIN)/pipnet-fast demo $(PHOTO) --out $(OUT)
 
-# A process for each core; four have at most some 4 GB together.
+# Two processes where there are two cores; each takes up to 2.5 GB.
 test: $(VENV)/.test
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 2 --dist loadfile
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -62,18 +62,21 @@ gpu:
 clean:
 	rm -rf $(VENV) build dist $(OUT)
 
+# Modules are compiled when they are first imported, not all of them now: that would take longer than to fetch them.
+INSTALL := $(BIN)/pip install --quiet --no-compile
+
 # torch comes first and by its exact version: an open range takes gigabytes of CUDA packages.
 $(VENV)/.built: pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/isa/* csrc/engine/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[demo]'
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable '.[demo]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.built
-	$(BIN)/pip install --quiet --group test
+	$(INSTALL) --group test
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.built
-	$(BIN)/pip install --quiet --group test --group lint
+	$(INSTALL) --group test --group lint
 	touch $@

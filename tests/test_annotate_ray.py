@@ -15,7 +15,7 @@ from tests.annotation import Finder, assert_same, make_model, run, write_picture
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray = pytest.importorskip("ray")
+    ray = pytest.importorskip("ray", minversion="2")
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Beside other tests on the same cores, polite processes would hardly run.
