@@ -1,5 +1,6 @@
 #include "aligned.h"
 
+#include <cstdint>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -36,15 +37,15 @@ AlignedBytes& AlignedBytes::operator=(AlignedBytes&& other) noexcept {
   return *this;
 }
 
-void AlignedBytes::drop_before([[maybe_unused]] const void* address) {
+AlignedBytes::~AlignedBytes() { ::operator delete(data_, alignment(size_)); }
+
+void give_back_pages([[maybe_unused]] void* begin, [[maybe_unused]] const void* end) {
 #if defined(__linux__)
-  // Whole huge pages, which nothing needs to split.
-  const std::ptrdiff_t size = static_cast<const char*>(address) - static_cast<const char*>(data_);
-  const std::size_t pages = static_cast<std::size_t>(size) / kHugePage * kHugePage;
-  if (size_ >= kHugePage && pages > 0) madvise(data_, pages, MADV_DONTNEED);
+  constexpr std::uintptr_t kPage = 64 << 10;  // or smaller, by the processor
+  const auto first = (reinterpret_cast<std::uintptr_t>(begin) + kPage - 1) / kPage * kPage;
+  const auto last = reinterpret_cast<std::uintptr_t>(end) / kHugePage * kHugePage;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 #endif
 }
-
-AlignedBytes::~AlignedBytes() { ::operator delete(data_, alignment(size_)); }
 
 }  // namespace pipnet

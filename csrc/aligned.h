@@ -19,12 +19,12 @@ class AlignedBytes {
   float* floats() const { return static_cast<float*>(data_); }
   std::size_t size() const { return size_; }
 
-  // Gives what lies before an address in it back to the system, where that is possible: it holds other bytes then.
-  void drop_before(const void* address);
-
  private:
   void* data_;
   std::size_t size_;
 };
+
+// Gives whole pages from `begin` to `end` back to the system where that is possible; they hold other bytes then.
+void give_back_pages(void* begin, const void* end);
 
 }  // namespace pipnet

@@ -10,7 +10,6 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "decode.h"
@@ -174,19 +173,18 @@ void normalize(std::uintptr_t crops, std::int64_t batch, std::int64_t pixels, st
                     pointer<float>(out));
 }
 
-std::unique_ptr<pipnet::Plan> plan_of(pipnet::LoadedNetwork loaded) {
-  return std::make_unique<pipnet::Plan>(loaded.network, std::move(loaded.memory));
-}
-
-// The bytes are read here only.
-std::unique_ptr<pipnet::Plan> make_plan(std::uintptr_t address, std::size_t size) {
+// The bytes are read here only; with `spend` they are lost.
+std::unique_ptr<pipnet::Plan> make_plan(std::uintptr_t address, std::size_t size, bool spend) {
   py::gil_scoped_release release;
-  return plan_of(pipnet::load_network(pointer<const void>(address), size));
+  const pipnet::LoadedNetwork loaded = pipnet::load_network(pointer<const void>(address), size);
+  void* const copy = loaded.memory.data();
+  return std::make_unique<pipnet::Plan>(loaded.network, copy == nullptr && spend ? pointer<void>(address) : copy);
 }
 
 std::unique_ptr<pipnet::Plan> load_plan(const std::string& path) {
   py::gil_scoped_release release;
-  return plan_of(pipnet::load_network(path.c_str()));
+  const pipnet::LoadedNetwork loaded = pipnet::load_network(path.c_str());
+  return std::make_unique<pipnet::Plan>(loaded.network, loaded.memory.data());
 }
 
 pipnet::Crops to_crops(std::uintptr_t bytes, std::uintptr_t planes) {
@@ -237,7 +235,7 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
       .def("decode", &Head::decode, py::arg("features"), py::arg("shape"), py::arg("strides"), py::arg("points"),
            py::arg("scores"), py::arg("threads"), "Fused head and decoding; shape is (B, C, H, W).");
   py::class_<pipnet::Plan>(m, "Plan", "A network made ready to run, from a plan file's bytes at this address.")
-      .def(py::init(&make_plan), py::arg("address"), py::arg("size"))
+      .def(py::init(&make_plan), py::arg("address"), py::arg("size"), py::arg("spend") = false)
       .def_static("load", &load_plan, py::arg("path"), "From a plan file, as the C API reads it.")
       .def("run", &run_plan, py::arg("bytes"), py::arg("planes"), py::arg("batch"), py::arg("points"),
            py::arg("scores"), py::arg("threads"),

@@ -8,7 +8,6 @@
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "crop.h"
@@ -21,8 +20,8 @@
 #endif
 
 struct pipnet_plan {
-  explicit pipnet_plan(pipnet::LoadedNetwork loaded)
-      : plan(loaded.network, std::move(loaded.memory)),
+  explicit pipnet_plan(const pipnet::LoadedNetwork& loaded)
+      : plan(loaded.network, loaded.memory.data()),
         crop_scale(loaded.network.crop_scale),
         crop_top_shift(loaded.network.crop_top_shift),
         crop_shift(loaded.network.pixel_centers ? 0.5f : 0.0f) {}

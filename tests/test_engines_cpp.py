@@ -69,7 +69,7 @@ def tolerance_of(backbone: str) -> float:
 def test_features_are_those_of_the_model(config: dict[str, Any], isa: str) -> None:
     defaults = {"num_landmarks": 3, "num_neighbors": 0, "input_size": max(64, config.get("stride", 32))}
     model = randomized(**{**defaults, "width": WIDTHS.get(config["backbone"], 1.0), **config})
-    plan = Plan(network_of(model), threads=1)
+    plan = Plan(serialize(network_of(model)), threads=1)
     crops = normalize(crops_for(model, 2)).contiguous()
     with torch.no_grad():
         expected = model.double().forward_features(crops.double()).float()
@@ -84,7 +84,7 @@ def test_landmarks_are_those_of_the_model(name: str, isa: str) -> None:
     model = tiny(name)
     crops = crops_for(model, 3)
     expected, tolerance = model.predict(normalize(crops)), tolerance_of(name)
-    plan = Plan(network_of(model), threads=1)
+    plan = Plan(serialize(network_of(model)), threads=1)
     assert_same(plan.landmarks(crops), expected, tolerance)
     assert_same(plan.landmarks(normalize(crops).contiguous()), expected, tolerance)
 
@@ -118,7 +118,8 @@ def test_a_head_stored_smaller_is_that_head(storage: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_in_float16_move_features_a_little(name: str, isa: str) -> None:
     network, crops = network_of(tiny(name)), crops_for(tiny(name), 2)
-    exact, half = Plan(network, threads=1), Plan(replace(network, weight_storage="float16"), threads=1)
+    exact = Plan(serialize(network), threads=1)
+    half = Plan(serialize(replace(network, weight_storage="float16")), threads=1)
     expected = exact.features(crops)
     error = (half.features(crops) - expected).abs() / expected.abs().max()
     # Rounding is 2^-11; a random MobileNet makes a hundred times of any difference, as its tolerance says.
@@ -132,11 +133,11 @@ def test_weights_in_float16_move_features_a_little(name: str, isa: str) -> None:
 def test_threads_and_batches_change_rounding_only(name: str) -> None:
     model = tiny(name)
     network, crops = network_of(model), crops_for(model, 17)
-    alone = Plan(network, threads=1)
+    alone = Plan(serialize(network), threads=1)
     parts = [alone.landmarks(crop.unsqueeze(0)) for crop in crops]
     expected = pf.Landmarks(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
     for threads in (1, 2, 3):
-        plan = Plan(network, threads)
+        plan = Plan(serialize(network), threads)
         found = plan.landmarks(crops)
         assert_same(found, expected, tolerance_of(name))
         assert_same(plan.landmarks(crops), found, tolerance=0)
@@ -185,7 +186,8 @@ def test_a_file_that_is_read_gives_the_same(width: float, tmp_path: Path) -> Non
     plan = _C.Plan.load(str(tmp_path / "größe.plan"))
     crops, points, scores = crops_for(model, 1), torch.empty(1, 17, 2), torch.empty(1, 17)
     plan.run(crops.data_ptr(), 0, 1, points.data_ptr(), scores.data_ptr(), 1)
-    assert_same(pf.Landmarks(points, scores), Plan(network_of(model), threads=1).landmarks(crops), tolerance=0)
+    expected = Plan(serialize(network_of(model)), threads=1).landmarks(crops)
+    assert_same(pf.Landmarks(points, scores), expected, tolerance=0)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

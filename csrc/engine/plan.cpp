@@ -64,14 +64,14 @@ class Head {
 }  // namespace
 
 struct Plan::Parts {
-  Parts(const Network& network, AlignedBytes file) : input_size(network.input_size) {
+  Parts(const Network& network, void* spent) : input_size(network.input_size) {
     if (network.layers.empty()) throw std::invalid_argument("plan: expected a network of at least one layer");
     for (std::size_t i = 1; i < network.layers.size(); ++i)
       if (network.layers[i].input == 0 || network.layers[i].residual == 0)
         throw std::invalid_argument("plan: layer " + std::to_string(i) + ": only the first layer may read the crop");
     for (std::size_t i = 0; i < network.layers.size(); i += steps.back()->layers()) {
       const Layer& layer = network.layers[i];
-      if (file.size() != 0 && layer.weight != nullptr) file.drop_before(layer.weight);
+      if (spent != nullptr && layer.weight != nullptr) give_back_pages(spent, layer.weight);
       try {
         steps.push_back(i == 0 ? make_stem(network) : type_of(layer.kind).make(network, i));
       } catch (const std::invalid_argument& error) {
@@ -154,8 +154,7 @@ struct Plan::Parts {
   mutable std::vector<AlignedBytes> free;
 };
 
-Plan::Plan(const Network& network, AlignedBytes file)
-    : parts_(std::make_unique<const Parts>(network, std::move(file))) {}
+Plan::Plan(const Network& network, void* spent) : parts_(std::make_unique<const Parts>(network, spent)) {}
 Plan::~Plan() = default;
 
 std::int64_t Plan::input_size() const { return parts_->input_size; }

@@ -6,7 +6,6 @@
 #include <memory>
 #include <vector>
 
-#include "../aligned.h"
 #include "network.h"
 
 namespace pipnet {
@@ -27,10 +26,12 @@ struct StepWork {
 
 class Plan {
  public:
-  // Packs what the network points to; it may go afterwards. Where that is all in `file`, in the order of layers, pages
-  // go one after the other, so that weights are in memory once. Throws std::invalid_argument for a network that no code
-  // is there for, std::bad_alloc where memory is short.
-  explicit Plan(const Network& network, AlignedBytes file = AlignedBytes());
+  // Packs what the network points to; it may go afterwards. Throws std::invalid_argument for a network that no code is
+  // there for, std::bad_alloc where memory is short.
+  //
+  // `spent`: where memory begins in which all that lies, in the order of layers, and that nobody needs any more. It is
+  // given back page by page, so that weights are in memory once, and holds other bytes then.
+  explicit Plan(const Network& network, void* spent = nullptr);
   ~Plan();
 
   std::int64_t input_size() const;

@@ -215,7 +215,7 @@ class _Lowering:
         if layer.input == 0 and (self._layers or layer.kind != LayerKind.CONVOLUTION):
             self._refuse(node, "one convolution alone to read the crop", "another reader of it")
         _, height, width = self._shapes[layer.input]
-        self._layers.append(replace(layer, arrays=tuple(array.detach().contiguous() for array in layer.arrays)))
+        self._layers.append(replace(layer, arrays=tuple(array.detach() for array in layer.arrays)))
         self._shapes.append(_Shape(layer.channels, layer.side(height), layer.side(width)))
         self._tensor[node] = len(self._layers)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,13 +23,18 @@ def prepare(network: Network, spec: Spec) -> Prepared:
 
     The head of a PIPNet runs in C++ too; another one gets the features from there.
     """
-    head = network.head if isinstance(network.head, BoundHead) else None
+    head = network.head
+    bound = head if isinstance(head, BoundHead) else None
     layers = lower(network.trunk, spec.input_size)
-    plan = Plan(PlanNetwork(spec.input_size, layers, head, weight_storage=spec.weight_storage), torch.get_num_threads())
+    data = serialize(PlanNetwork(spec.input_size, layers, bound, weight_storage=spec.weight_storage))
+    # The plan takes more memory than they do, and a traced module goes no sooner than its cycles are collected.
+    del layers
+    network.trunk.to("meta")
+    plan = Plan(data, torch.get_num_threads())
 
     def run(x: Tensor) -> Landmarks:
         x = x.to(spec.device).contiguous()
-        return plan.landmarks(x) if head else network.head(plan.features(x))
+        return plan.landmarks(x) if bound else head(plan.features(x))
 
     run(torch.zeros(spec.batch_size, spec.input_size, spec.input_size, 3, dtype=torch.uint8))
     return Prepared(run)
@@ -61,19 +68,18 @@ class Plan:
     It takes contiguous crops on the CPU: uint8 RGB (B, S, S, 3), or normalized float32 (B, 3, S, S).
 
     Args:
-        network: what to run.
+        data: what to run, of ``serialize``; afterwards it holds nothing of use.
         threads: how many a call uses at most, >= 1.
 
     Raises:
         ValueError: a network that the engine has no code for.
     """
 
-    def __init__(self, network: PlanNetwork, threads: int) -> None:
+    def __init__(self, data: npt.NDArray[np.uint8], threads: int) -> None:
         """See the class."""
         from pipnet_fast import _C
 
-        data = serialize(network)
-        self._plan = _C.Plan(data.ctypes.data, data.size)
+        self._plan = _C.Plan(data.ctypes.data, data.size, spend=True)
         self._threads = threads
 
     def landmarks(self, x: Tensor) -> Landmarks:

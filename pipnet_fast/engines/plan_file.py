@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -102,15 +102,17 @@ def serialize(network: PlanNetwork) -> npt.NDArray[np.uint8]:
         ValueError: an unknown weight storage, weights that it cannot hold, or a head that is not packed for the CPU.
     """
     _check(network)
-    # Sizes first: the arrays together are the largest thing there is, and are written once.
+    # Sizes first: the arrays together are the largest thing there is, and are copied once, one at a time.
     arrays = (*_layer_arrays(network), *_head_arrays(network))
     ends = [HEADER.size + LAYER.size * len(network.layers)]
-    for array in arrays:
-        ends.append(-(-ends[-1] // ALIGNMENT) * ALIGNMENT + array.nbytes)
+    for tensor, dtype in arrays:
+        ends.append(-(-ends[-1] // ALIGNMENT) * ALIGNMENT + tensor.numel() * dtype.itemsize)
     data = _aligned_zeros(ends[-1])
     data[HEADER.size : ends[0]] = np.frombuffer(b"".join(map(_layer, network.layers)), np.uint8)
-    for array, end in zip(arrays, ends[1:], strict=True):
-        data[end - array.nbytes : end] = array.reshape(-1).view(np.uint8)
+    for (tensor, dtype), end in zip(arrays, ends[1:], strict=True):
+        array = tensor.to("cpu", dtype).contiguous().numpy()
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        data[end - little.nbytes : end] = little.reshape(-1).view(np.uint8)
     _write_header(data, network, checksum=0)
     _write_header(data, network, zlib.crc32(data[_CHECKED_FROM:].data))
     return data
@@ -182,18 +184,17 @@ def _layer(layer: PlanLayer) -> bytes:
     )
 
 
-def _layer_arrays(network: PlanNetwork) -> Iterator[npt.NDArray[Any]]:
+def _layer_arrays(network: PlanNetwork) -> Iterator[tuple[Tensor, torch.dtype]]:
+    """Tensors, and what they are in the file."""
     for layer in network.layers:
         for tensor in layer.arrays:
-            array = tensor.to("cpu", torch.float32).contiguous().numpy()
-            yield array.astype("<f4", copy=False)
+            yield tensor, torch.float32
 
 
-def _head_arrays(network: PlanNetwork) -> Iterator[npt.NDArray[Any]]:
+def _head_arrays(network: PlanNetwork) -> Iterator[tuple[Tensor, torch.dtype]]:
     if network.head is None:
         return
     table = network.head.table
     for tensor in (*network.head.head, table.starts, table.sources, table.weights):
         if tensor is not None:
-            array = tensor.cpu().contiguous().numpy()
-            yield array.astype(array.dtype.newbyteorder("<"), copy=False)
+            yield tensor, tensor.dtype
