@@ -24,6 +24,7 @@ from pipnet_fast.data.loader import CropLoader
 from pipnet_fast.engines._lower import plan_of
 from pipnet_fast.engines._types import WEIGHT_STORAGES, WeightStorage
 from pipnet_fast.engines.cpp import Plan
+from pipnet_fast.engines.plan_file import serialize
 from pipnet_fast.evaluate import hold_against
 from pipnet_fast.ops import Landmarks
 from pipnet_fast.pipeline.images import normalize
@@ -118,7 +119,7 @@ class _Faces:
 
 
 def _plan(model: pf.PIPNet, storage: WeightStorage) -> Plan:
-    return Plan(plan_of(model, weight_storage=storage), threads=1)
+    return Plan(serialize(plan_of(model, weight_storage=storage)), threads=1)
 
 
 @contextmanager
