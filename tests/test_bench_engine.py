@@ -173,7 +173,8 @@ def test_memory_case_measures_engines_and_keeps_reasons(records: RunBench) -> No
     peak, kept, ready = (r["median"] for r in found)
     # Weights of 2.8 M parameters, and what Winograd's transforms make of them; of the file's 11 MB little is there
     # at the same time.
-    assert 11 < kept <= peak < kept + 6
+    assert 11 < kept <= peak < 40
+    assert peak < kept + 6
     (late,) = records("memory", *options, "--engines", "plan", "--timeout", "0.01")
     assert late["reason"] == "no answer within 0.01 s"
     table = report.render("memory", [Record(**r) for r in (*found, {**late, "subject": "slow"})])
