@@ -8,6 +8,7 @@ import argparse
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -15,13 +16,10 @@ import pipnet_fast as pf
 from bench.head import Head, Shape
 from bench.record import device_name, percentiles
 from bench.timing import Call, InGraph, interleaved
-from pipnet_fast.kernels import head_decode  # type: ignore[import-untyped]
-from pipnet_fast.kernels.tuning import (  # type: ignore[import-untyped]
-    BatchBlocks,
-    Blocks,
-    LatencyBlocks,
-    tuned_blocks,
-)
+from pipnet_fast.kernels import head_decode
+from pipnet_fast.kernels.tuning import BatchBlocks, Blocks, LatencyBlocks, tuned_blocks
+
+AnyBlocks = TypeVar("AnyBlocks", bound=Blocks)
 
 SIDE = 8
 # A row of the table is kept where another is not clearly faster.
@@ -94,7 +92,7 @@ class Problem:
         if not (scores < 1e-3 and moved < 0.01):
             raise RuntimeError(f"{blocks}: scores off by {float(scores)}, {float(moved):.1%} of the points moved")
 
-    def microseconds(self, candidates: Iterable[Blocks]) -> dict[Blocks, float]:
+    def microseconds(self, candidates: Iterable[AnyBlocks]) -> dict[AnyBlocks, float]:
         """Median time of a call with each of the candidates that run."""
         graphs = {blocks: self.graph(blocks) for blocks in dict.fromkeys(candidates)}
         subjects = {str(blocks): graph for blocks, graph in graphs.items() if graph}
@@ -111,8 +109,9 @@ def fastest(problem: Problem, tuned: Blocks, kept: Blocks | None) -> tuple[Block
         candidates += latency_candidates()
     if batch > 1:
         start = tuned_blocks(max(batch, 32), SIDE * SIDE, dtype)
-        times = problem.microseconds(score_candidates(start))
-        candidates += vote_candidates(min(times, key=times.__getitem__))
+        assert isinstance(start, BatchBlocks)
+        scored = problem.microseconds(score_candidates(start))
+        candidates += vote_candidates(min(scored, key=scored.__getitem__))
     times = problem.microseconds(candidates)
     best = min(times, key=times.__getitem__)
     if kept in times and times[kept] <= times[best] * (1 + NOISE):
