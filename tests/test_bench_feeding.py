@@ -1,8 +1,5 @@
 """The feeding case: its rival does what it is said to do, sides that disagree are not timed, and records come out."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.commands import ROOT, bench
+from tests.commands import RunBench, bench
 from tests.miniature import write_noise_faces
 from tests.pictures import THREE, centers, dots
 
@@ -62,12 +59,8 @@ def test_sides_that_disagree_are_not_timed(feeding: ModuleType, folder: Path, tm
         feeding.check(official, faces)
 
 
-def test_records(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "records.json"
-    command = ["bench", "feeding", "--data", str(folder), "--rounds", "1", "--json", str(out)]
-    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    records = json.loads(out.read_text())
+def test_records(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = RunBench(monkeypatch, tmp_path / "records.json")("feeding", "--data", str(folder), "--rounds", "1")
     assert {r["unit"] for r in records} == {"ms", "1/s", "x"}
     assert len(records) == 15
     assert {(r["case"], r["threads"], r["shape"]) for r in records} == {("feeding", 1, "B=16 256x256 N=68 K=10")}

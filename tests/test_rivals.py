@@ -3,8 +3,6 @@
 import copy
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ from pipnet_fast.models import CoordNetConfig, GRMIConfig, MapNetConfig
 from pipnet_fast.models import grmi as grmi_module
 from pipnet_fast.models.grmi import VotingMaps, hough_votes, upsample
 from pipnet_fast.models.mapnet import decode_heatmaps
+from tests.commands import RunBench
 
-ROOT = Path(__file__).parents[1]
 N = 5
 RIVALS = (pf.CoordNet, pf.MapNet, pf.GRMI)
 MODELS = (*RIVALS, pf.PIPNet)
@@ -497,13 +495,9 @@ def test_votes_in_parts(votes: int, x: Tensor, monkeypatch: pytest.MonkeyPatch) 
     assert model.predict(x[:0]).points_frac.shape == (0, N, 2)
 
 
-def test_params_case_agrees_with_the_paper(tmp_path: Path) -> None:
-    out = tmp_path / "params.json"
-    command = [sys.executable, "-m", "bench", "params", "--json", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+def test_params_case_agrees_with_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, dict[str, float]] = {}
-    for record in json.loads(out.read_text(encoding="utf-8")):
+    for record in RunBench(monkeypatch, tmp_path / "params.json")("params"):
         found.setdefault(record["subject"], {})[record["metric"]] = record["median"]
     assert len(found) == 13
     for subject, counts in found.items():

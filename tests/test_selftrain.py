@@ -4,8 +4,6 @@ import argparse
 import csv
 import re
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ from pipnet_fast.selftrain.faces import open_unlabelled
 from pipnet_fast.train import TrainConfig
 from pipnet_fast.train._fields import fields_of
 from tests.commands import parsed
-from tests.training import arguments, launch, write_faces
+from tests.processes import killed, two_ranks
+from tests.training import arguments, write_faces
 
 pytest.importorskip("pyarrow")
 
@@ -124,22 +123,6 @@ def test_pseudo_labels_are_the_last_rounds_predictions(uninterrupted: Path, face
         np.testing.assert_allclose(sample.landmarks, expected, atol=1e-3)
 
 
-KILLED = """
-import os, signal, sys
-from pipnet_fast.cli import main
-ending, count = sys.argv[1], int(sys.argv[2])
-replace, calls = os.replace, []
-def dying(source, target):
-    if str(target).endswith(ending):
-        calls.append(0)
-        if len(calls) == count:
-            os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
-os.replace = dying
-main(sys.argv[3:])
-"""
-
-
 def test_run_that_is_killed_in_every_phase_ends_as_the_uninterrupted_one(
     uninterrupted: Path, faces: Path, tmp_path: Path
 ) -> None:
@@ -151,9 +134,7 @@ def test_run_that_is_killed_in_every_phase_ends_as_the_uninterrupted_one(
         ("2-task3/last.pt", 1),
     ]
     for ending, count in deaths:
-        command = [sys.executable, "-c", KILLED, ending, str(count), *words(faces, out, *SEQUENCE, "--resume")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        killed("os.replace", count, words(faces, out, *SEQUENCE, "--resume"), ending)
     assert main(words(faces, out, *SEQUENCE, "--resume")) == 0
     assert weights(out / "final.safetensors") == weights(uninterrupted / "final.safetensors")
     assert table(out / "rounds.csv") == table(uninterrupted / "rounds.csv")
@@ -231,8 +212,8 @@ def test_sets_in_other_boxes_are_told(faces: Path, uninterrupted: Path, tmp_path
 
 
 def test_two_processes_are_as_one(faces: Path, uninterrupted: Path, tmp_path: Path) -> None:
-    done = launch(*words(faces, tmp_path / "two", *SEQUENCE), timeout=240)
-    assert done.returncode == 0, done.stderr
+    for done in two_ranks(words(faces, tmp_path / "two", *SEQUENCE)):
+        assert done.returncode == 0, done.stderr
     two, one = (table(folder / "rounds.csv") for folder in (tmp_path / "two", uninterrupted))
     assert float(two[0]["loss"]) == pytest.approx(float(one[0]["loss"]), rel=1e-3)
     # From here on rounding decides: what hardly trained networks find jumps from cell to cell.

@@ -4,8 +4,6 @@ import csv
 import errno
 import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from pipnet_fast.train import TrainConfig, TrainError, train
 from pipnet_fast.train.checkpoint import read_checkpoint
 from pipnet_fast.train.learner import Learner
 from pipnet_fast.train.loop import Run
+from tests.processes import killed
 from tests.training import arguments, run, write_faces
 
 SLOW = os.environ.get("PIPNET_SLOW") == "1"
@@ -193,39 +192,19 @@ def test_resumed_run_is_the_uninterrupted_one(
     assert_same_run(out, uninterrupted)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from pipnet_fast.cli import main
-from pipnet_fast.train.learner import Learner
-where, count = sys.argv[1], int(sys.argv[2])
-owner, name = {"step": (Learner, "step"), "fsync": (os, "fsync"), "replace": (os, "replace")}[where]
-original, calls = getattr(owner, name), []
-def dying(*arguments):
-    calls.append(0)
-    if len(calls) == count:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*arguments)
-setattr(owner, name, dying)
-main(sys.argv[3:])
-"""
-
-
 @pytest.mark.parametrize(
     ("where", "count", "epochs"),
     [
-        pytest.param("step", 6, 2, id="in the middle of an epoch"),
+        pytest.param("pipnet_fast.train.learner.Learner.step", 6, 2, id="in the middle of an epoch"),
         # One of the file and one of the folder an epoch.
-        pytest.param("fsync", 5, 2, id="while a checkpoint is written"),
+        pytest.param("os.fsync", 5, 2, id="while a checkpoint is written"),
     ],
 )
 def test_killed_run_resumes_to_the_same_curve(
     where: str, count: int, epochs: int, faces: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-c", KILLED, where, str(count), *arguments(faces, out, **RICH)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed(where, count, arguments(faces, out, **RICH))
     assert read_checkpoint(out / "last.pt")["epoch"] == epochs
     assert run(faces, out, "--resume", **RICH) == 0
     assert_same_run(out, uninterrupted)
