@@ -15,6 +15,7 @@ from bench import (
     floor,
     fps,
     head,
+    labelling,
     layers,
     memory,
     merge,
@@ -44,6 +45,7 @@ CASES = {
     "merge": merge,
     "tracking": tracking,
     "annotate": annotate,
+    "labelling": labelling,
     "compat": compat,
     "service": service,
 }

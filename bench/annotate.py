@@ -6,14 +6,10 @@ the writing of tables are in it. Memory is that of all its processes together, p
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +18,11 @@ import cv2
 import torch
 
 import pipnet_fast as pf
-from bench.isolated import ROOT
 from bench.record import Record, device_name, installed, measured, versions
+from bench.watched import in_processes
 from pipnet_fast.annotate import annotate
 
 LOOP = "landmarker(path) in a loop"
-# How often memory is looked at; a look takes milliseconds.
-SAMPLE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -103,50 +97,7 @@ def link(data: Path, count: int, folder: Path) -> Path:
 
 def _in_process(subject: Subject, source: Path, engine: str) -> dict[str, float]:
     """Seconds, faces and bytes of the table as ``main`` says, and the peak of memory."""
-    command = [sys.executable, "-m", "bench.annotate", json.dumps(subject.processes), str(source), engine]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # A session of its own, by which its processes are found.
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        peak, watching = [0], threading.Event()
-        watcher = threading.Thread(target=_watch, args=(process.pid, peak, watching))
-        watcher.start()
-        out, _ = process.communicate()
-        watching.set()
-        watcher.join()
-    if process.returncode:
-        raise RuntimeError(f"bench: annotate: {subject.name} ended with {process.returncode}")
-    said: dict[str, float] = json.loads(out.splitlines()[-1])
-    return {**said, "peak": peak[0]}
-
-
-def _watch(session: int, peak: list[int], watching: threading.Event) -> None:
-    while not watching.wait(SAMPLE_S):
-        peak[0] = max(peak[0], sum(map(_memory, _members(session))))
-
-
-def _members(session: int) -> Sequence[int]:
-    """The processes of a session."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            fields = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        # state, parent, group, session
-        if int(fields[3]) == session:
-            found.append(int(name))
-    return found
-
-
-def _memory(process: int) -> int:
-    """Bytes, of pages that several processes have its share."""
-    try:
-        lines = Path("/proc", str(process), "smaps_rollup").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return in_processes("bench.annotate", json.dumps(subject.processes), str(source), engine)
 
 
 def main() -> None:

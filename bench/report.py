@@ -34,6 +34,7 @@ TABLES: dict[str, Table] = {
     "feeding": tables.feeding,
     "tracking": tables.tracking,
     "annotate": tables.annotate,
+    "labelling": tables.labelling,
     "compat": tables.compat,
     "service": tables.service,
 }

@@ -534,3 +534,18 @@ def annotate(records: list[Record]) -> Iterator[str]:
     counts = [shape.rpartition("; ")[2] for shape in (few, many)]
     header = [f"pictures/s, {counts[0]}", counts[1], "marginal", "over the loop", f"peak MB, {counts[0]}", counts[1]]
     yield from lines(["", *header, "bytes a face on disk"], rows)
+
+
+def labelling(records: list[Record]) -> Iterator[str]:
+    """Pseudo-labels: speed and memory by the number of faces."""
+    chosen = [r for r in records if r.case == "labelling"]
+    metrics = dict.fromkeys((r.metric, r.unit) for r in chosen)
+    yield f"{conditions(chosen)} One thread."
+    yield ""
+    yield from lines(
+        ["", *(f"{metric}, {unit}" for metric, unit in metrics)],
+        [
+            [shape, *(number(value(chosen, metric=metric, shape=shape)) for metric, _ in metrics)]
+            for shape in dict.fromkeys(r.shape for r in chosen)
+        ],
+    )

@@ -16,6 +16,7 @@ from pipnet_fast.data import FaceData, ImageFile, Sample
 from pipnet_fast.evaluate import Evaluation, hold_against
 from pipnet_fast.layouts import load_layout
 from tests.commands import ROOT, RunBench, bench
+from tests.miniature import write_noise_faces
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +60,21 @@ def test_a_folder_keeps_the_records_of_a_case_once(tmp_path: Path, records: RunB
         records.call("__main__", "floor", "--threads", "1", "--rounds", "1", "--json", str(tmp_path))
     (out,) = tmp_path.iterdir()
     assert len(json.loads(out.read_text())) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_labelling_case_measures_few_and_many_faces(
+    tmp_path: Path, records: RunBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    write_noise_faces(tmp_path, "train", 4)
+    found = records("labelling", "--data", str(tmp_path), "--faces", "3", "9")
+    medians = {(r["shape"].partition(" ")[0], r["metric"]): r["median"] for r in found}
+    assert medians["3", "faces per second"] > 0
+    assert 0 < medians["3", "the table on disk"] < medians["9", "the table on disk"]
+    capsys.readouterr()
+    records.call("report", str(records.out), "--table", "labelling")
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[-2:]] == ["3", "9"]
 
 
 def test_train_case_compares_time_and_memory(records: RunBench) -> None:
@@ -153,7 +169,7 @@ def test_accuracy_measures_every_model_by_the_labels_it_is_asked_for(
             assert medians[subject, metric] == pytest.approx(median, abs=1e-9), metric
 
 
-@pytest.mark.parametrize("page", ["README.md", "bench/README.md", "bench/PRODUCTION.md"])
+@pytest.mark.parametrize("page", ["README.md", "bench/README.md", "bench/PRODUCTION.md", "bench/SELFTRAIN.md"])
 def test_pages_show_the_committed_records(page: str, tmp_path: Path, records: RunBench) -> None:
     committed = (ROOT / page).read_text(encoding="utf-8")
     assert "<!-- table: " in committed
