@@ -138,6 +138,13 @@ def test_the_mode_comes_back(training: bool) -> None:
     assert model.training is training
 
 
+def test_frozen_batchnorms_stay_frozen() -> None:
+    model = make_model().train()
+    model.bn1.eval()
+    evaluate(model, make_data(2))
+    assert (model.training, model.bn1.training, model.layer1.training) == (True, False, True)
+
+
 @pytest.mark.parametrize("pixel_base", ["continuous", "center"])
 def test_flip_average_of_a_finder_that_sees_no_sides(pixel_base: Any) -> None:
     """It finds the center of brightness, and calls it every landmark: mirrored or not, that is one place."""
@@ -179,7 +186,7 @@ def test_boxes_in_place_of_the_data_sets() -> None:
 def test_detected_boxes() -> None:
     data = make_data(3)
     first, other = data.with_tight_boxes(pf.CropRule()).samples[0].box + 1, np.array([0.0, 0.0, 5.0, 5.0])
-    seen = iter([np.stack((other, first))[:, [0, 1, 2, 3, 3]], np.stack((other,)), np.zeros((0, 5))])
+    seen = iter([np.stack((other, first))[:, [0, 1, 2, 3, 3]], np.stack((other,)), []])
     boxes = detected_boxes(data, lambda image: next(seen))
     np.testing.assert_array_equal(boxes, [first, [NAN] * 4, [NAN] * 4])
 
@@ -373,6 +380,24 @@ def test_missing_predictions_and_other_endings(tmp_path: Path) -> None:
         read_predictions(tmp_path / "none.csv", make_data())
     with pytest.raises(ValueError, match=r"a\.txt: expected a name that ends in one of \.csv, \.json"):
         write_predictions(off_by(make_data(), [1] * 5), tmp_path / "a.txt")
+    assert not (tmp_path / "a.txt").exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_predictions_of_names_that_are_not_text_come_back(suffix: str, tmp_path: Path) -> None:
+    data = make_data(1)
+    named = dataclasses.replace(data.samples[0], image=Picture("/faces/a\udcff.jpg", 0, False))
+    data = dataclasses.replace(data, samples=[named])
+    path = tmp_path / f"mine.{suffix}"
+    write_predictions(off_by(data, [1.0]), path)
+    assert read_predictions(path, data).nme == pytest.approx(off_by(data, [1.0]).nme, abs=1e-3)
+
+
+def test_predictions_that_a_spreadsheet_has_saved(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    write_predictions(off_by(make_data(), [1] * 5), path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert not read_predictions(path, make_data()).missed.any()
 
 
 def test_summary_files(tmp_path: Path) -> None:

@@ -177,8 +177,31 @@ def test_dann(faces: Path, uninterrupted: Path, tmp_path: Path) -> None:
     assert isinstance(pf.load(tmp_path / "run" / "final.safetensors"), pf.PIPNet)
 
 
+def test_pictures_are_looked_for_before_the_first_training(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, *common = arguments(faces, tmp_path / "run", **CHANGES)
+    assert main(["selftrain", *common, "--tasks", "task3", "--unlabelled", f"images:{tmp_path / 'nowhere'}"]) == 2
+    assert "nowhere: expected the folder of images" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "0-supervised").exists()
+
+
+def test_predictions_that_are_not_finite(
+    faces: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = pf.load(uninterrupted / "0-supervised" / "final.safetensors")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(torch.nan)
+    pf.save(model, tmp_path / "nan.safetensors")
+    given = ("--supervised", str(tmp_path / "nan.safetensors"), "--tasks", "task3")
+    assert main(words(faces, tmp_path / "run", *given)) == 2
+    assert "round 1: write_labels: model: expected finite" in capsys.readouterr().err
+
+
 def test_gsl_is_supervised_training(faces: Path, uninterrupted: Path, tmp_path: Path) -> None:
     assert main(words(faces, tmp_path / "run", "--method", "gsl")) == 0
+    assert [row["task"] for row in table(tmp_path / "run" / "rounds.csv")] == ["supervised"]
     assert weights(tmp_path / "run" / "final.safetensors") == weights(
         uninterrupted / "0-supervised" / "final.safetensors"
     )

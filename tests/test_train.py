@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,6 +259,46 @@ def test_runs_are_not_mixed_up(
     assert re.search(message, error)
     assert error.count("\n") == 1
     assert {path.name: path.read_bytes() for path in uninterrupted.iterdir()} == before
+
+
+def test_a_folder_with_another_run_is_left_as_it_is(
+    faces: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models, rounds = tmp_path / "models", tmp_path / "rounds"
+    for folder, name, content in (
+        (models, "final.safetensors", (uninterrupted / "final.safetensors").read_bytes()),
+        (rounds, "config.toml", (uninterrupted / "config.toml").read_bytes() + b"[selftrain]\n"),
+    ):
+        folder.mkdir()
+        (folder / name).write_bytes(content)
+        assert run(faces, folder, epochs=1) == 2
+        assert "; take another folder" in capsys.readouterr().err
+        assert run(faces, folder, "--resume", epochs=1) == 2
+        assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(name, content)]
+
+
+def test_faces_that_are_left_out_are_told(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(faces, tmp_path / "faces")
+    (tmp_path / "faces" / "images" / "train3.png").write_bytes(b"no image")
+    assert run(tmp_path / "faces", tmp_path / "run", epochs=2) == 2
+    assert "train3.png: not an image" in capsys.readouterr().err
+    # The run that stopped goes on with it.
+    assert run(tmp_path / "faces", tmp_path / "run", "--skip-bad", "--resume", epochs=2) == 0
+    error = capsys.readouterr().err
+    assert re.search(r"^warning: 1 face\(s\) left out, the last one .*train3\.png: not an image", error), error
+    assert error.count("left out") == 1
+
+
+def test_labels_to_validate_on_are_needed_at_once(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(few, tmp_path / "faces")
+    header, row, *_ = (few / "train.csv").read_text().splitlines()
+    unlabelled = row.split(",")[0] + "," * row.count(",") + ",10,10,50,50"
+    (tmp_path / "faces" / "val.csv").write_text(f"{header},box_x0,box_y0,box_x1,box_y1\n{unlabelled}\n")
+    assert run(tmp_path / "faces", tmp_path / "run", val_split="val") == 2
+    assert "expected labelled faces to validate on, got none" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def assert_ends(status: int, out: Path, message: str, capsys: pytest.CaptureFixture[str], epoch: int = 1) -> None:

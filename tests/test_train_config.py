@@ -140,6 +140,11 @@ def test_there_are_configurations_for_the_papers_data_sets() -> None:
         pytest.param(
             {"data": {"augment": False, "augmentation": {"blur_p": 1}}}, "set augment = true", id="no augmentation"
         ),
+        pytest.param(
+            {"data": {"augmentation": {"rotation": 20}}},
+            "data.augmentation: expected names of .*rotation_deg.*, got 'rotation'",
+            id="augmentation",
+        ),
         pytest.param({"optimization": {"epochs": 0}}, "optimization.epochs: expected 1 or more, got 0", id="epochs"),
         pytest.param({"optimization": {"decay_epochs": [30.5]}}, "decay_epochs: expected an integer", id="half epoch"),
         pytest.param({"optimization": {"decay_epochs": 3}}, "decay_epochs: expected a list", id="number as list"),

@@ -33,8 +33,11 @@ def detected_boxes(data: FaceData, detector: Detector) -> Floats:
             found = np.asarray(detector(sample.image.read()), dtype=np.float64)
         except ImageError as error:
             raise DataError(str(error)) from None
+        # An empty list has no columns.
+        if not len(found):
+            continue
         overlaps = overlap(found, tight_box(sample.landmarks, str(sample.image)))
-        if len(found) and overlaps.max() >= LEAST_OVERLAP:
+        if overlaps.max() >= LEAST_OVERLAP:
             row[:] = found[overlaps.argmax(), :4]
     return boxes
 

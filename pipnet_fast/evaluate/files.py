@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipnet_fast._parquet import text
 from pipnet_fast.data.errors import DataError
 from pipnet_fast.data.samples import FaceData, Norm
 from pipnet_fast.evaluate.evaluation import Evaluation, hold_against
@@ -38,6 +39,7 @@ def write_predictions(evaluation: Evaluation, path: str | os.PathLike[str]) -> N
         ValueError: another ending.
         OSError: the file cannot be written.
     """
+    suffix = _suffix(path)
     rows = [
         (
             int(evaluation.index[i]),
@@ -49,7 +51,7 @@ def write_predictions(evaluation: Evaluation, path: str | os.PathLike[str]) -> N
     ]
     # File names need not be UTF-8, but tables must be.
     with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        if _suffix(path) == ".json":
+        if suffix == ".json":
             records = [dict(zip(("index", "image", "points", "scores"), row, strict=True)) for row in rows]
             file.write(json.dumps(records, allow_nan=False) + "\n")
             return
@@ -141,11 +143,12 @@ def _suffix(path: str | os.PathLike[str]) -> str:
 
 
 def _file_name(path: str) -> str:
-    return PurePath(path.replace("\\", "/")).name
+    return PurePath(text(path).replace("\\", "/")).name
 
 
 def _read_csv(path: Path, landmarks: int) -> Iterator[_Row]:
-    with open(path, newline="", encoding="utf-8") as file:
+    # Spreadsheets mark UTF-8 at the beginning.
+    with open(path, newline="", encoding="utf-8-sig") as file:
         table = csv.DictReader(file)
         places = [f"{axis}{n}" for n in range(landmarks) for axis in "xy"]
         columns = set(table.fieldnames or ())

@@ -181,13 +181,16 @@ def _place(model: LandmarkModel) -> tuple[torch.device, torch.dtype]:
 
 @contextmanager
 def _evaluating(model: LandmarkModel) -> Iterator[None]:
-    """Put the model in eval mode meanwhile."""
-    was_training = model.training
+    """Put the model in eval mode meanwhile; its parts come back in theirs, as BatchNorms that are frozen."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        # Of the whole model by its own method, which forgets what it keeps for evaluation.
+        model.train(modes[model])
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _numbers(run: Run, crops: Tensor) -> tuple[Floats, Floats]:

@@ -23,11 +23,11 @@ from pipnet_fast.train.checkpoint import write_atomically
 from pipnet_fast.train.config import TrainConfig
 from pipnet_fast.train.distributed import World, join
 from pipnet_fast.train.log import Row, require_matplotlib, write_table
-from pipnet_fast.train.loop import FINAL, Recipe, Run, settings, supervised
+from pipnet_fast.train.loop import CONFIG, FINAL, Recipe, Run, TrainError, settings, supervised
 from pipnet_fast.train.objective import Objective
 from pipnet_fast.train.setup import Faces, create_model, load_faces, model_crop
 
-CONFIG, TABLE = "config.toml", "rounds.csv"
+TABLE = "rounds.csv"
 
 
 class SelfTrainResult(NamedTuple):
@@ -58,7 +58,8 @@ def selftrain(config: SelfTrainConfig, *, resume: bool = False) -> SelfTrainResu
         ValueError: a configuration that does not fit the data or the machine, or is another than that of the run to
             resume; a folder that has a run in it already.
         DataError: labels that are missing or damaged, or an unlabelled set without a face.
-        TrainError: what ended the training of a round; names its last good checkpoint.
+        TrainError: what ended the training of a round, and its last good checkpoint; or a model whose predictions are
+            not finite.
         ImportError: pyarrow or matplotlib is missing.
     """
     if not config.system.out:
@@ -88,9 +89,11 @@ class SelfTraining:
     def to_the_end(self) -> SelfTrainResult:
         """Do the rounds that are left, all of them if none is there."""
         labelled, tasks = len(self.faces.train), self.config.selftrain.sequence()
+        # Before the first training: a folder that is not there should not end the run hours later.
+        pictures = [self._pictures(*numbered) for numbered in enumerate(self.config.unlabelled)] if tasks else []
         model = self._supervised()
         rows = [self._row(0, "supervised", labelled=labelled)]
-        pictures = [self._pictures(*numbered) for numbered in enumerate(self.config.unlabelled)] if tasks else []
+        self._write(rows)
         for number, task in enumerate(tasks, start=1):
             others = self._labels(number, model, pictures) if task.labels else pictures
             if number == 1:
@@ -100,11 +103,14 @@ class SelfTraining:
                 number, task.name, labelled=labelled, unlabelled=sum(map(len, pictures)), kept=sum(map(len, others))
             )
             rows.append(row)
-            if self.world.is_main:
-                write_table(self.folder / TABLE, rows)
+            self._write(rows)
         if self.world.is_main:
             save(model, self.folder / FINAL)
         return SelfTrainResult(self.folder, self.folder / FINAL, rows)
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        if self.world.is_main:
+            write_table(self.folder / TABLE, rows)
 
     def _supervised(self) -> LandmarkModel:
         """The model of round 0, given or trained."""
@@ -134,17 +140,20 @@ class SelfTraining:
         options, found = self.config.selftrain, []
         for position, data in enumerate(pictures):
             folder = self._labels_folder(number) / str(position)
-            write_labels(
-                model,
-                data,
-                folder,
-                disagreement=options.max_disagreement is not None,
-                batch_size=options.label_batch,
-                shard_size=options.shard_faces,
-                workers=self.config.data.workers,
-                skip_bad=True,
-                world=self.world,
-            )
+            try:
+                write_labels(
+                    model,
+                    data,
+                    folder,
+                    disagreement=options.max_disagreement is not None,
+                    batch_size=options.label_batch,
+                    shard_size=options.shard_faces,
+                    workers=self.config.data.workers,
+                    skip_bad=True,
+                    world=self.world,
+                )
+            except FloatingPointError as error:
+                raise TrainError(f"round {number}: {error}") from None
             kept = read_labels(data, folder, min_score=options.min_score, max_disagreement=options.max_disagreement)
             found.append(kept)
         if not any(map(len, found)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipnet_fast.backbones import BACKBONES
+from pipnet_fast.data import Augmentation
 from pipnet_fast.neighbors import Merge
 from pipnet_fast.train import _toml
 from pipnet_fast.train._fields import MAY_CHANGE, check_types, fields_of
@@ -74,7 +75,7 @@ class DataConfig:
     black: Annotated[
         bool, "black pictures in the place of the images: what positions alone teach, as the paper's section 3.4 has it"
     ] = False
-    skip_bad: Annotated[bool, "leave out faces whose files are missing or damaged, and count them"] = False
+    skip_bad: Annotated[bool, "leave out faces whose files are missing or damaged", MAY_CHANGE] = False
     workers: Annotated[int, "processes that read and crop; 0 for none", MAY_CHANGE] = 2
     cache_mb: Annotated[int, "MiB for decoded faces that are kept over the epochs; 0: none", MAY_CHANGE] = 0
 
@@ -85,6 +86,9 @@ class DataConfig:
             expect(f"data.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
         if self.top_shift and self.crop_scale is None:
             raise ValueError("data.top_shift: shifts the crops of crop_scale; set crop_scale too")
+        known = [field.name for field in fields(Augmentation)]
+        for name in self.augmentation:
+            expect("data.augmentation", name, name in known, f"names of {', '.join(known)}")
         if self.augmentation and not self.augment:
             raise ValueError("data.augmentation: has values though augment = false; set augment = true, or drop them")
 

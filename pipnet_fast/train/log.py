@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,6 +119,11 @@ class Progress:
             leave=False,
             disable=True if self._silent else None,
         )
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        if not self._silent:
+            print(f"warning: {message}", file=sys.stderr, flush=True)
 
     def line(self, row: Row) -> None:
         """Print what came of an epoch, and when the run will end if all go on like the ones so far."""

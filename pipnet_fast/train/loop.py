@@ -23,7 +23,7 @@ from pipnet_fast.train.objective import Objective
 from pipnet_fast.train.optimization import learning_rate
 from pipnet_fast.train.setup import Faces, create_loader, create_model, load_faces
 
-LAST, BEST, FINAL = "last.pt", "best.safetensors", "final.safetensors"
+CONFIG, LAST, BEST, FINAL = "config.toml", "last.pt", "best.safetensors", "final.safetensors"
 # On CUDA looking at the loss makes the device wait, so it is looked at only so often.
 STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 50}
 
@@ -108,9 +108,11 @@ class Run:
             self.learner.restore(checkpoint)
         if world.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / "config.toml", lambda file: file.write(config.to_toml().encode()))
+            write_atomically(self.folder / CONFIG, lambda file: file.write(config.to_toml().encode()))
         self.log = Log(self.folder)
         self.progress = Progress(config.optimization.epochs, self.epoch, silent=not world.is_main)
+        self._left_out = 0
+        self._tell_left_out()
 
     def to_the_end(self) -> TrainResult:
         """Train what is left to train.
@@ -130,6 +132,7 @@ class Run:
         torch.manual_seed((self.config.system.seed << 20) + self.epoch)
         self.loader.set_epoch(self.epoch)
         losses = self._pass()
+        self._tell_left_out()
         faces = len(self.loader) * self.config.optimization.batch_size
         # That of the last step: at the first one a warm-up is at 0.
         rate = learning_rate(self.config.optimization, self.epoch + 1 - 1 / len(self.loader))
@@ -194,6 +197,13 @@ class Run:
         means = self.world.sum(torch.stack(list(sums.values()))) / (steps * self.world.size)
         return dict(zip(sums, means.tolist(), strict=True))
 
+    def _tell_left_out(self) -> None:
+        """Say of how many faces nothing is learned, whenever there are more than before."""
+        bad = [*self.faces.train.bad, *self.loader.bad]
+        if len(bad) > self._left_out:
+            self._left_out = len(bad)
+            self.progress.warn(f"{len(bad)} face(s) left out, the last one {bad[-1].where}: {bad[-1].reason}")
+
     def _is_validated(self, epoch: int) -> bool:
         every = epoch % self.config.system.eval_every == 0 or epoch == self.config.optimization.epochs
         return self.faces.val is not None and every
@@ -223,6 +233,8 @@ class Run:
             ValueError: one that is not asked for, of another run, or not seen by all processes.
         """
         path = self.folder / LAST
+        if not path.is_file():
+            self._check_is_free()
         if path.is_file() and not resume:
             raise ValueError(
                 f"system.out: {self.folder} holds a run already; resume it (--resume), or take another folder"
@@ -238,6 +250,18 @@ class Run:
             if differing:
                 raise ValueError(f"resume: {path} is of another run: {'; '.join(differing)}")
         return checkpoint
+
+    def _check_is_free(self) -> None:
+        """Raise a ValueError if the folder has a model already, or another kind of run, as self-training's."""
+        if (self.folder / FINAL).is_file():
+            raise ValueError(f"system.out: {self.folder} holds {FINAL} but no {LAST} to resume; take another folder")
+        if (config := self.folder / CONFIG).is_file():
+            try:
+                TrainConfig.from_toml(config)
+            except ValueError as error:
+                raise ValueError(
+                    f"system.out: {self.folder} holds another run ({error}); take another folder"
+                ) from None
 
 
 @contextmanager

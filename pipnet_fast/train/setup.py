@@ -32,6 +32,8 @@ def load_faces(config: DataConfig) -> Faces:
     faces = Faces(_load(config, config.split), None if config.val_split is None else _load(config, config.val_split))
     if not len(faces.train):
         raise ValueError(f"{faces.train.name}: expected labelled faces to train on, got none")
+    if faces.val is not None and not len(faces.val):
+        raise ValueError(f"{faces.val.name}: expected labelled faces to validate on, got none")
     return faces
 
 
