@@ -21,7 +21,7 @@ class PartCache:
     """
 
     def __init__(self, count: int, limit_bytes: int, context: BaseContext | None) -> None:
-        """Reserve addresses; the system gives memory as it is written to.
+        """Reserve memory: all of it at once where workers share it, else as it is written to.
 
         Args:
             count: how many samples there are.

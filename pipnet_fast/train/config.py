@@ -77,7 +77,9 @@ class DataConfig:
     ] = False
     skip_bad: Annotated[bool, "leave out faces whose files are missing or damaged", MAY_CHANGE] = False
     workers: Annotated[int, "processes that read and crop; 0 for none", MAY_CHANGE] = 2
-    cache_mb: Annotated[int, "MiB for decoded faces that are kept over the epochs; 0: none", MAY_CHANGE] = 0
+    cache_mb: Annotated[
+        int, "MiB for decoded faces that are kept over the epochs, with workers taken at once; 0: none", MAY_CHANGE
+    ] = 0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
