@@ -56,6 +56,7 @@ def test_a_folder_with_all_that_is_below_it(tree: Path, monkeypatch: pytest.Monk
         ("b/**/*.jpeg", ["b/c.jpeg"]),
         ("b/**", ["b/c.jpeg", "b/deep/d.webp"]),
         ("*/deep/d.webp", ["b/deep/d.webp"]),
+        ("**/deep/*.webp", ["b/deep/d.webp"]),
     ],
 )
 def test_patterns(pattern: str, expected: list[str], tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +116,9 @@ def test_sources_that_are_not_there(tree: Path) -> None:
     for wrong in (str(tree / "none"), f"@{tree / 'none'}", f"@{tree}/*"):
         with pytest.raises(ValueError, match=r"annotate: sources: no such file or folder: .*(none|\*)$"):
             check_sources([str(tree), wrong])
-    with pytest.raises(ValueError, match=r"annotate: sources: nothing matches .*\*\.none"):
-        names(tree, str(tree / "*.none"))
+    for pattern in (tree / "*.none", tree / "nowhere" / "*.jpg"):
+        with pytest.raises(ValueError, match=r"annotate: sources: nothing matches .*\*\.(none|jpg)"):
+            names(tree, str(pattern))
 
 
 def freeze(folder: Path, paths: Any, size: int | None = None) -> tuple[Listing, Inputs]:

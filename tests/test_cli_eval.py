@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import pipnet_fast as pf
+from pipnet_fast.cli._models import model_names
 from pipnet_fast.data import DataError, FaceData, ImageFile, Sample
 from pipnet_fast.layouts import Layout, load_layout, load_mean_shape
 from pipnet_fast.pipeline.images import read_rgb
@@ -229,3 +230,11 @@ def test_wrong_calls_of_neighbors(run: Run, arguments: list[str], message: str) 
     assert result.status == 2
     assert result.err.count("\n") == 1
     assert message in result.err
+
+
+def test_names_of_models_differ() -> None:
+    assert model_names(["a/m.pth", "n.csv"]) == ["m", "n"]
+    assert model_names(["a/m.pth", "b/m.pth"]) == ["a_m", "b_m"]
+    assert model_names(["m.pth", "m.csv"]) == ["m.pth", "m.csv"]
+    with pytest.raises(ValueError, match=r"expected every MODEL once, got x/m\.pth twice"):
+        model_names(["x/m.pth", "./x/m.pth"])

@@ -1,5 +1,7 @@
 """Face detectors: Haar on a real face and on none; YuNet by a stand-in, for its file is not in the repository."""
 
+import copy
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -254,3 +256,13 @@ def test_yunet_finds_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shape
     boxes = detector(np.zeros(shape, dtype=np.uint8))
     assert boxes.shape == (0, 5)
     assert boxes.dtype == np.float32
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda detector: pickle.loads(pickle.dumps(detector))])
+def test_copies_of_detectors_find_the_same(duplicate: Any, haar: HaarDetector, photo: Pixels) -> None:
+    np.testing.assert_array_equal(duplicate(haar)(photo), haar(photo))
+
+
+def test_a_file_of_a_detector_may_be_a_path(tmp_path: Path) -> None:
+    with pytest.raises((FileNotFoundError, ValueError), match="none.json"):
+        create_detector(tmp_path / "none.json")

@@ -94,6 +94,24 @@ def test_the_head_is_stored_as_asked() -> None:
     assert 0 < float((quarter - exact).abs().median()) < 0.05 * float(exact.abs().max())
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.float16])
+@pytest.mark.parametrize("engine", ["torch", "cpp", "onnxruntime", "openvino"])
+def test_defaults_of_torch_change_nothing(
+    engine: str, default: torch.dtype, model: pf.PIPNet, compiled: Compiled
+) -> None:
+    runtime, crops = compiled(engine), crops_for(model, 3)
+    expected = runtime(crops)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        got, none = runtime(crops), runtime(crops[:0])
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(got.points_frac, expected.points_frac)
+    assert torch.equal(got.scores, expected.scores)
+    assert none.points_frac.dtype == torch.float32
+
+
 @pytest.mark.parametrize("batch", [0, 1, 3])
 @pytest.mark.parametrize("crops", ["uint8", "float"])
 @pytest.mark.parametrize("name", MODELS)

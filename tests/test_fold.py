@@ -1,6 +1,8 @@
 """The folded trunk is the same function, and folds only what it may."""
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -139,3 +141,28 @@ def test_the_trunk_is_for_inference_and_holds_no_head() -> None:
     assert not trunk.training
     assert not any(parameter.requires_grad for parameter in trunk.parameters())
     assert not any("cls_layer" in name for name, _ in trunk.named_modules())
+
+
+def test_other_threads_call_modules_meanwhile_and_fold_too() -> None:
+    call, model = nn.Module.__call__, randomized(backbone="resnet18", width=0.0625, num_landmarks=3, num_neighbors=0)
+    x, done = torch.randn(1, 3, 64, 64), threading.Event()
+
+    def serve() -> list[Tensor]:
+        found = []
+        while not done.is_set():
+            with torch.no_grad():
+                found.append(model.layer1(model.conv1(x)))
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        serving = pool.submit(serve)
+        folding = [pool.submit(fold_trunk, model) for _ in range(9)]
+        try:
+            trunks = [future.result(60) for future in folding]
+        finally:
+            done.set()
+        first, *others = serving.result(60)
+    assert others
+    assert all(torch.equal(other, first) for other in others)
+    assert [norms(trunk) for trunk in trunks] == [0] * 9
+    assert nn.Module.__call__ is call

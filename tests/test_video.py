@@ -230,3 +230,9 @@ def test_names_that_are_no_utf8_do_not_end_the_process(tmp_path: Path) -> None:
         VideoWriter(path, 30)
     with pytest.raises(ImageError, match="expected the name of a video to be UTF-8"):
         VideoFrame(str(path), 1).read()
+
+
+def test_a_name_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("12:30.avi"), 3)
+    assert grays(Path("12:30.avi")) == [0, 1, 2]

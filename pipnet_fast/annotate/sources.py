@@ -98,7 +98,8 @@ def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
     if not _has_magic(part):
         path = os.path.join(folder, part)
         if rest:
-            yield from _matches(path, rest)
+            if os.path.isdir(path):
+                yield from _matches(path, rest)
         elif os.path.lexists(path):
             yield path
     elif part == "**" and not rest:

@@ -16,18 +16,18 @@ BOX = "box"
 
 
 def model_names(models: Sequence[str]) -> list[str]:
-    """Names that differ: the files' own, or with folders where two would be one.
+    """Names that differ: the files' own, with folders where two would be one, and with endings where they still are.
 
     Raises:
         ValueError: a file twice.
     """
-    stems = [Path(model).stem for model in models]
-    names = []
-    for model, stem in zip(models, stems, strict=True):
-        if models.count(model) > 1:
-            raise ValueError(f"expected every MODEL once, got {model} twice")
-        # A name is part of file names.
-        names.append(stem if stems.count(stem) == 1 else os.path.splitext(model)[0].strip("./").replace(os.sep, "_"))
+    paths = [Path(os.path.normpath(model)) for model in models]
+    # A name is part of file names.
+    whole = [str(path).strip("./").replace(os.sep, "_") for path in paths]
+    kinds = [[path.stem for path in paths], [os.path.splitext(name)[0] for name in whole], whole]
+    names = [next((kind[i] for kind in kinds if kind.count(kind[i]) == 1), "") for i in range(len(models))]
+    if "" in names:
+        raise ValueError(f"expected every MODEL once, got {models[names.index('')]} twice")
     return names
 
 

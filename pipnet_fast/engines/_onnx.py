@@ -47,7 +47,7 @@ def to_onnx(trunk: fx.GraphModule, batch: int, size: int) -> bytes:
     with quiet_export():
         program = torch.onnx.export(
             trunk,
-            (torch.zeros(batch, 3, size, size),),
+            (torch.zeros(batch, 3, size, size, dtype=torch.float32, device="cpu"),),
             dynamo=True,
             optimize=False,
             verbose=False,

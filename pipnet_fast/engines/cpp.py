@@ -84,15 +84,16 @@ class Plan:
 
     def landmarks(self, x: Tensor) -> Landmarks:
         """Landmarks of crops, by a network with a head: points (B, N, 2) in fractions of the crop, scores (B, N)."""
-        points = torch.empty(len(x), self._plan.landmarks, 2)
-        scores = torch.empty(len(x), self._plan.landmarks)
+        # Whatever torch's defaults are: addresses of these go to C++.
+        points = torch.empty(len(x), self._plan.landmarks, 2, dtype=torch.float32, device="cpu")
+        scores = torch.empty(len(x), self._plan.landmarks, dtype=torch.float32, device="cpu")
         self._plan.run(*_addresses(x), len(x), points.data_ptr(), scores.data_ptr(), self._threads)
         return Landmarks(points, scores)
 
     def features(self, x: Tensor) -> Tensor:
         """The last layer's output (B, C, H, W), channels-last in memory."""
         channels, height, width = self._plan.features
-        features = torch.empty(len(x), height, width, channels)
+        features = torch.empty(len(x), height, width, channels, dtype=torch.float32, device="cpu")
         self._plan.run_trunk(*_addresses(x), len(x), features.data_ptr(), self._threads)
         return features.permute(0, 3, 1, 2)
 

@@ -4,6 +4,7 @@ w' = w * gamma / sqrt(var + eps)        b' = (b - mean) * gamma / sqrt(var + eps
 """
 
 import copy
+import threading
 from typing import Any
 
 import torch
@@ -56,7 +57,31 @@ class _Trunk(nn.Module):
         return features
 
 
+# torch.fx changes every module's calls in the whole process while it traces.
+_TRACING = threading.Lock()
+
+
 class _Tracer(fx.Tracer):
+    """Traces one module at a time, and leaves what other threads call meanwhile alone."""
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """See ``torch.fx``."""
+        with _TRACING:
+            self._thread = threading.get_ident()
+            return super().trace(root, concrete_args)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """See ``torch.fx``."""
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """See ``torch.fx``."""
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return type(module) in FASTER or super().is_leaf_module(module, qualified_name)
 

@@ -21,7 +21,7 @@ def prepare(network: Network, spec: Spec) -> Prepared:
 
     def trunk(x: Tensor) -> Tensor:
         session = sessions[len(x)]
-        features = torch.empty(shapes[len(x)])
+        features = torch.empty(shapes[len(x)], dtype=torch.float32, device="cpu")
         # A session may run in many threads at once; a binding is of one call.
         binding = session.io_binding()
         binding.bind_input(INPUT, "cpu", 0, np.float32, x.shape, x.data_ptr())

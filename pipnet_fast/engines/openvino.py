@@ -24,6 +24,9 @@ def prepare(network: Network, spec: Spec) -> Prepared:
     return Prepared(warmed_up(trunk, network, spec, sizes, planar=True), sizes)
 
 
+_CORE_LOCK = threading.Lock()
+
+
 @functools.cache
 def _core() -> Any:
     """The process's one core.
@@ -43,7 +46,8 @@ class _Request:
         import openvino
 
         self._tensor: Any = openvino.Tensor
-        core = _core()
+        with _CORE_LOCK:
+            core = _core()
         compiled = core.compile_model(
             core.read_model(model),
             "CPU",
@@ -59,7 +63,7 @@ class _Request:
         self._lock = threading.Lock()
 
     def __call__(self, x: Tensor) -> Tensor:
-        features = torch.empty(self._shape)
+        features = torch.empty(self._shape, dtype=torch.float32, device="cpu")
         with self._lock:
             self._request.set_input_tensor(self._tensor(x.numpy(), shared_memory=True))
             self._request.set_output_tensor(self._tensor(features.numpy(), shared_memory=True))

@@ -66,9 +66,8 @@ class Runtime:
         count = len(x)
         if count == 0:
             landmarks = self._spec.num_landmarks
-            return Landmarks(
-                torch.zeros(0, landmarks, 2, device=self.device), torch.zeros(0, landmarks, device=self.device)
-            )
+            like: Any = {"dtype": torch.float32, "device": self.device}
+            return Landmarks(torch.zeros(0, landmarks, 2, **like), torch.zeros(0, landmarks, **like))
         if self._prepared.sizes is None or count in self._prepared.sizes:
             return self._prepared.run(x)
         runs = split(count, self._prepared.sizes, self._prepared.pads)

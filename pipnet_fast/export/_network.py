@@ -119,7 +119,7 @@ class SparseHead(nn.Module):
 def _dense_merge(table: NeighborTable, side: int) -> Tensor:
     """(N * V, N): the table's sparse matrix, transposed, with the step from cells to fractions in it."""
     rows = torch.repeat_interleave(table.starts.diff())
-    merge = torch.zeros(len(table.sources), table.num_landmarks)
+    merge = torch.zeros(len(table.sources), table.num_landmarks, dtype=torch.float32)
     merge[table.sources.long(), rows] = table.weights / side
     return merge
 

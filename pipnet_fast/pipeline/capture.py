@@ -1,5 +1,7 @@
 """Names of videos, and their opening: for names that are no UTF-8 OpenCV ends the process."""
 
+import os
+
 import cv2
 
 
@@ -26,7 +28,8 @@ def open_video(path: str) -> cv2.VideoCapture:
         VideoError: its name is no UTF-8, or OpenCV cannot read it. The message leaves the name out.
     """
     require_utf8(path)
-    capture = cv2.VideoCapture(path)
+    # FFmpeg takes what stands before a colon for a protocol, unless there is a folder.
+    capture = cv2.VideoCapture(os.path.abspath(path))
     if not capture.isOpened():
         raise VideoError("not a video that OpenCV can read")
     return capture

@@ -72,6 +72,10 @@ class HaarDetector:
         # A cascade keeps scratch memory of its own, so every thread has one.
         self._local = threading.local()
 
+    def __reduce__(self) -> Any:
+        """Copies and pickles have cascades of their own."""
+        return type(self), ()
+
     def __call__(self, image: Image) -> Boxes:
         """Tight face boxes (n, 5) of an RGB image, the largest first."""
         if not hasattr(self._local, "cascade"):
@@ -113,6 +117,10 @@ class YuNetDetector:
         self._local = threading.local()
         self._network()
 
+    def __reduce__(self) -> Any:
+        """Copies and pickles have networks of their own."""
+        return type(self), (self._path, self._threshold)
+
     def __call__(self, image: Image) -> Boxes:
         """Tight face boxes (n, 5) of an RGB image, the largest first."""
         image, scale = _shrunk(image, self.MAX_SIDE)
@@ -133,8 +141,10 @@ class YuNetDetector:
         return self._local.network
 
 
-def create_detector(detector: str | Detector | None) -> Detector | None:
+def create_detector(detector: str | os.PathLike[str] | Detector | None) -> Detector | None:
     """A detector by name, "auto", "haar", "yunet:PATH" or "FILE.json"; a callable or None stays as it is."""
+    if isinstance(detector, os.PathLike):
+        detector = os.fspath(detector)
     if isinstance(detector, type):
         raise TypeError(f"FaceLandmarker: detector: expected an instance, got the class {detector.__name__}")
     if detector is None or (callable(detector) and not isinstance(detector, str)):

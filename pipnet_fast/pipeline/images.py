@@ -169,7 +169,7 @@ class PlanarNormalizer:
 
         crops = crops.contiguous()
         batch, height, width, channels = crops.shape
-        out = torch.empty(batch, channels, height, width)
+        out = torch.empty(batch, channels, height, width, dtype=torch.float32, device="cpu")
         _C.normalize(crops.data_ptr(), batch, height * width, self._table.data_ptr(), out.data_ptr())
         return out
 

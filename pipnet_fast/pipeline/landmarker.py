@@ -51,7 +51,7 @@ class FaceLandmarker:
     def __init__(
         self,
         model: str | os.PathLike[str] | LandmarkModel | None = None,
-        detector: str | Detector | None = "auto",
+        detector: str | os.PathLike[str] | Detector | None = "auto",
         device: str | torch.device = "auto",
         engine: str = "auto",
         color: Color = "bgr",
