@@ -235,6 +235,7 @@ def test_wrong_calls_of_neighbors(run: Run, arguments: list[str], message: str) 
 def test_names_of_models_differ() -> None:
     assert model_names(["a/m.pth", "n.csv"]) == ["m", "n"]
     assert model_names(["a/m.pth", "b/m.pth"]) == ["a_m", "b_m"]
+    assert model_names(["a/m.pth", "b/m.pth", "x/a_m.pth"]) == ["a_m.pth", "b_m.pth", "x_a_m.pth"]
     assert model_names(["m.pth", "m.csv"]) == ["m.pth", "m.csv"]
     with pytest.raises(ValueError, match=r"expected every MODEL once, got x/m\.pth twice"):
         model_names(["x/m.pth", "./x/m.pth"])

@@ -145,6 +145,9 @@ def test_there_are_configurations_for_the_papers_data_sets() -> None:
             "data.augmentation: expected names of .*rotation_deg.*, got 'rotation'",
             id="augmentation",
         ),
+        pytest.param(
+            {"data": {"augmentation": {"blur_p": 7.0}}}, "data.augmentation: .*blur_p: expected 0 to 1, got 7", id="7"
+        ),
         pytest.param({"optimization": {"epochs": 0}}, "optimization.epochs: expected 1 or more, got 0", id="epochs"),
         pytest.param({"optimization": {"decay_epochs": [30.5]}}, "decay_epochs: expected an integer", id="half epoch"),
         pytest.param({"optimization": {"decay_epochs": 3}}, "decay_epochs: expected a list", id="number as list"),

@@ -25,10 +25,12 @@ def model_names(models: Sequence[str]) -> list[str]:
     # A name is part of file names.
     whole = [str(path).strip("./").replace(os.sep, "_") for path in paths]
     kinds = [[path.stem for path in paths], [os.path.splitext(name)[0] for name in whole], whole]
-    names = [next((kind[i] for kind in kinds if kind.count(kind[i]) == 1), "") for i in range(len(models))]
-    if "" in names:
-        raise ValueError(f"expected every MODEL once, got {models[names.index('')]} twice")
-    return names
+    for model, name in zip(models, whole, strict=True):
+        if whole.count(name) > 1:
+            raise ValueError(f"expected every MODEL once, got {model} twice")
+    names = [next(kind[i] for kind in kinds if kind.count(kind[i]) == 1) for i in range(len(models))]
+    # One's own name may be another's with its folder.
+    return names if len(set(names)) == len(names) else whole
 
 
 def load_model(model: str, mean_shape: str | None, device: str, also: Sequence[str] = ()) -> LandmarkModel:

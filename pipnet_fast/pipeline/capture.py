@@ -21,6 +21,11 @@ def require_utf8(path: str) -> None:
         raise VideoError("expected the name of a video to be UTF-8") from None
 
 
+def for_ffmpeg(path: str) -> str:
+    """The name with its folder, for FFmpeg takes what stands before a colon at the beginning for a protocol."""
+    return os.path.abspath(path)
+
+
 def open_video(path: str) -> cv2.VideoCapture:
     """Open the file of a video.
 
@@ -28,8 +33,7 @@ def open_video(path: str) -> cv2.VideoCapture:
         VideoError: its name is no UTF-8, or OpenCV cannot read it. The message leaves the name out.
     """
     require_utf8(path)
-    # FFmpeg takes what stands before a colon for a protocol, unless there is a folder.
-    capture = cv2.VideoCapture(os.path.abspath(path))
+    capture = cv2.VideoCapture(for_ffmpeg(path))
     if not capture.isOpened():
         raise VideoError("not a video that OpenCV can read")
     return capture

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from pipnet_fast.crop import Image
-from pipnet_fast.pipeline.capture import VideoError, open_video, require_utf8
+from pipnet_fast.pipeline.capture import VideoError, for_ffmpeg, open_video, require_utf8
 
 # Of files that do not tell theirs.
 FPS = 30.0
@@ -154,7 +154,7 @@ class VideoWriter:
         """
         if self._writer is not None:
             self._writer.release()
-            there = cv2.VideoCapture(os.path.abspath(self._path)).get(cv2.CAP_PROP_FRAME_COUNT)
+            there = cv2.VideoCapture(for_ffmpeg(self._path)).get(cv2.CAP_PROP_FRAME_COUNT)
             # Some formats round the duration.
             if abs(there - self._written) > 1:
                 raise VideoError(f"{self._path}: {self._written} frames were encoded, {there:.0f} are in the file")
@@ -166,7 +166,7 @@ class VideoWriter:
 
     def _open(self) -> cv2.VideoWriter:
         for codec in self._codecs:
-            writer = cv2.VideoWriter(os.path.abspath(self._path), cv2.VideoWriter.fourcc(*codec), self._fps, self._size)
+            writer = cv2.VideoWriter(for_ffmpeg(self._path), cv2.VideoWriter.fourcc(*codec), self._fps, self._size)
             if writer.isOpened():
                 return writer
         raise VideoError(f"{self._path}: OpenCV {cv2.__version__} can encode none of {', '.join(self._codecs)} here")

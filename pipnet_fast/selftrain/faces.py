@@ -63,8 +63,8 @@ def joined(labelled: FaceData, others: Sequence[FaceData]) -> FaceData:
                 f"{labelled.crop.pixel_base!r}, got {data.crop.pixel_base!r}"
             )
     name = " + ".join(data.name for data in sets)
-    samples, bad = ([item for data in sets for item in getattr(data, part)] for part in ("samples", "bad"))
-    return replace(sets[0], name=name, samples=samples, bad=bad)
+    samples = [sample for data in sets for sample in data.samples]
+    return replace(sets[0], name=name, samples=samples, bad=[bad for data in sets for bad in data.bad])
 
 
 def _without_labels(data: FaceData, layout: Layout) -> FaceData:

@@ -91,6 +91,10 @@ class DataConfig:
         known = [field.name for field in fields(Augmentation)]
         for name in self.augmentation:
             expect("data.augmentation", name, name in known, f"names of {', '.join(known)}")
+        try:
+            Augmentation(**self.augmentation)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"data.augmentation: {error}") from None
         if self.augmentation and not self.augment:
             raise ValueError("data.augmentation: has values though augment = false; set augment = true, or drop them")
 
