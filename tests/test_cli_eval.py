@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import pipnet_fast as pf
 from pipnet_fast.cli._models import model_names
 from pipnet_fast.data import DataError, FaceData, ImageFile, Sample
+from pipnet_fast.evaluate import evaluate, label_boxes
 from pipnet_fast.layouts import Layout, load_layout, load_mean_shape
 from pipnet_fast.pipeline.images import read_rgb
 from tests.commands import Run
@@ -91,6 +93,33 @@ def test_a_model_and_its_own_predictions_measure_the_same(run: Run, tmp_path: Pa
     assert float(printed[1]) == pytest.approx(float(rows[0]["nme"]), abs=0.006)
     record = json.loads((tmp_path / "made" / "a" / "summary.json").read_text(encoding="utf-8"))
     assert record[0]["parts"][0]["nme"] == pytest.approx(float(rows[0]["nme"]))
+
+
+@pytest.mark.parametrize("command", ["eval", "grids"])
+def test_boxes_of_the_labels(
+    run: Run, data: FaceData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A set whose boxes are others than the model's: a warning with numbers, and none once they are tight."""
+    wide = [replace(s, box=s.box + np.array([-20.0, -10.0, 20.0, 30.0])) for s in data.samples]
+    monkeypatch.setattr(
+        "pipnet_fast.cli._faces.open_data", lambda *_, **__: replace(data, samples=wide, norm="box", tight=False)
+    )
+    net = save_model(tmp_path / "net.safetensors")
+    call = (command, net, "--data", "wflw", tmp_path, "--out", tmp_path / "o")
+    given = run(*call)
+    assert given.status == 0
+    assert re.fullmatch(
+        r"warning: net: mine/test: against the model's own crops of the labels' tight boxes \(scale 1\.2, top_shift "
+        r"0\) the mean face is shifted by [+-]0\.\d{3}, [+-]0\.\d{3} of the crop .*; --boxes tight .*\n",
+        given.err,
+    ), given.err
+    tight = run(*call, "--boxes", "tight")
+    assert (tight.status, tight.err) == (0, "")
+    assert tight.out != given.out
+    if command == "eval":
+        (row, _) = read_rows(tmp_path / "o" / "summary.csv")
+        faces = replace(data, samples=wide, norm="box", tight=False)
+        assert float(row["nme"]) == pytest.approx(evaluate(pf.load(net), faces, boxes=label_boxes(faces)).nme, rel=1e-5)
 
 
 @pytest.mark.usefixtures("data")

@@ -22,6 +22,7 @@ from pipnet_fast.evaluate import (
     evaluate,
     figures,
     hold_against,
+    label_boxes,
     read_predictions,
     unfused,
     write_predictions,
@@ -200,8 +201,39 @@ def test_broken_image_ends_it_or_is_left_out() -> None:
         assert found.index.tolist() == [0, 3, 4]
         assert [bad.where for bad in found.bad] == ["/faces/1.jpg", "/faces/2.jpg"]
         assert found.images == ("/faces/0.jpg", "/faces/3.jpg", "/faces/4.jpg")
+
+
+def test_broken_image_with_a_detector() -> None:
+    data, model = make_data(broken=[1]), make_model()
+
+    def none(image: Any) -> Any:
+        return np.zeros((0, 4))
+
     with pytest.raises(DataError, match="/faces/1"):
-        detected_boxes(data, lambda image: np.zeros((0, 4)))
+        detected_boxes(data, none)
+    boxes = detected_boxes(data, none, skip_bad=True)
+    np.testing.assert_array_equal(boxes[1], label_boxes(data)[1])
+    assert np.isnan(boxes[[0, 2, 3, 4]]).all()
+    found = evaluate(model, data, boxes=boxes, skip_bad=True)
+    assert (found.index.tolist(), found.missed.tolist()) == ([0, 2, 3, 4], [True] * 4)
+    assert [bad.where for bad in found.bad] == ["/faces/1.jpg"]
+
+
+def test_label_boxes() -> None:
+    data = make_data(3, tight=False)
+    first, second, third = data.samples
+    half = np.array(second.landmarks)
+    half[0] = NAN
+    samples = [first, dataclasses.replace(second, landmarks=half), dataclasses.replace(third, landmarks=None)]
+    boxes = label_boxes(dataclasses.replace(data, samples=samples))
+    assert first.landmarks is not None
+    np.testing.assert_array_equal(boxes[0], [*first.landmarks.min(0), *first.landmarks.max(0)])
+    np.testing.assert_array_equal(boxes[1], [*half[1:].min(0), *half[1:].max(0)])
+    assert np.isnan(boxes[2]).all()
+    single = np.full((N, 2), NAN)
+    single[0] = 3
+    with pytest.raises(ValueError, match="expected landmarks that span an area"):
+        label_boxes(dataclasses.replace(data, samples=[dataclasses.replace(first, landmarks=single)]))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 import pipnet_fast as pf
 from pipnet_fast.cli.demo import astronaut
+from pipnet_fast.data import DataError
 from pipnet_fast.evaluate import fit_detector as fit_module
 from pipnet_fast.evaluate.fit_detector import fit_detector
 from pipnet_fast.pipeline.detectors import BoxStyle, HaarDetector, create_detector
@@ -48,6 +49,15 @@ def test_the_style_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asdict(fit.detector.style) == pytest.approx(asdict(STYLE))
     assert fit.after == pytest.approx(1.0)
     assert fit.before < 0.3
+
+
+def test_broken_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_module, "create_detector", lambda name: lambda image: np.array([around(POINTS)]))
+    faces = data([face("a.png", POINTS), face("b.png", POINTS, readable=False)])
+    with pytest.raises(DataError, match=r"b\.png"):
+        fit_detector("haar", faces)
+    fit = fit_detector("haar", faces, skip_bad=True)
+    assert (fit.faces, fit.found, [bad.where for bad in fit.bad]) == (1, 1, ["b.png"])
 
 
 def test_no_face_to_fit_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def small(**options: Any) -> pf.PIPNet:
 @pytest.mark.parametrize("door", DOORS)
 def test_no_door_runs_what_a_file_says(door: str, kind: str, tmp_path: Path) -> None:
     file, canary = tmp_path / "epoch59.pth", tmp_path / "canary"
-    file.write_bytes(PICKLES[kind]({"format": "pipnet_fast.train/2", "evil": Canary(canary)}))
+    file.write_bytes(PICKLES[kind]({"format": "pipnet_fast.train/3", "evil": Canary(canary)}))
     with pytest.raises(ValueError, match=r"not a|expected|no image"):
         DOORS[door](file)
     assert not canary.exists()
@@ -148,7 +148,7 @@ def test_checkpoints_that_claim_many_landmarks(landmarks: int, tmp_path: Path) -
 def test_compressed_checkpoints_are_not_unpacked(reader: Callable[[Path], object], tmp_path: Path) -> None:
     """torch writes its archives without compression, and would read a small one of gigabytes."""
     whole, packed = tmp_path / "whole.pth", tmp_path / "packed.pth"
-    torch.save({"format": "pipnet_fast.train/2", "zeros": torch.zeros(8 * MEGABYTE)}, whole)
+    torch.save({"format": "pipnet_fast.train/3", "zeros": torch.zeros(8 * MEGABYTE)}, whole)
     with zipfile.ZipFile(whole) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
         for entry in source.infolist():
             target.writestr(entry.filename, source.read(entry), compresslevel=1)

@@ -153,6 +153,14 @@ def test_nothing_is_computed_twice(uninterrupted: Path, faces: Path, monkeypatch
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*.parquet")} == times
 
 
+def test_data_may_be_moved_and_renamed(uninterrupted: Path, faces: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(uninterrupted, tmp_path / "run")
+    renamed = shutil.copytree(faces, tmp_path / "renamed")
+    (out / "2-task3" / "final.safetensors").unlink()
+    assert main(words(renamed, out, *SEQUENCE, "--resume")) == 0
+    assert weights(out / "final.safetensors") == weights(uninterrupted / "final.safetensors")
+
+
 def test_rounds_begin_anew_or_go_on(faces: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """With a rate next to nothing the weights stay what they were at a round's beginning."""
     given = uninterrupted / "0-supervised" / "final.safetensors"
@@ -175,6 +183,38 @@ def test_dann(faces: Path, uninterrupted: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "1-labels").exists()
     # The classifier stays behind: the model is a plain one.
     assert isinstance(pf.load(tmp_path / "run" / "final.safetensors"), pf.PIPNet)
+
+
+def test_dann_leaves_out_pictures_that_cannot_be_read(
+    faces: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = shutil.copytree(faces, tmp_path / "faces")
+    next(iter(sorted((damaged / "others" / "images").iterdir()))).write_bytes(b"no image")
+    given = ("--supervised", str(uninterrupted / "0-supervised" / "final.safetensors"))
+    assert main(words(damaged, tmp_path / "run", "--method", "dann", *given)) == 0
+    assert re.search(r"warning: 1 face\(s\) left out, .*not an image", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(
+            "", r"expected faces to learn from, found none by detector 'haar' in 12 picture\(s\), 1 of", id="faces"
+        ),
+        pytest.param("options = {scale = 1.5}", r"unlabelled\[0\]\.options: scale: expected none where", id="options"),
+    ],
+)
+def test_pictures_that_cannot_be_learned_from(
+    options: str, message: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = shutil.copytree(faces / "others" / "images", tmp_path / "pictures")
+    next(iter(sorted(pictures.iterdir()))).write_bytes(b"no image")
+    config = tmp_path / "pictures.toml"
+    config.write_text(f'[[unlabelled]]\ndataset = "images"\nroot = "{pictures}"\ndetector = "haar"\n{options}\n')
+    _, *common = arguments(faces, tmp_path / "run", **CHANGES)
+    assert main(["selftrain", str(config), *common, "--tasks", "task3"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run" / "0-supervised").exists()
 
 
 def test_pictures_are_looked_for_before_the_first_training(

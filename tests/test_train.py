@@ -221,6 +221,18 @@ def test_resume_needs_no_more_than_the_folder(faces: Path, tmp_path: Path) -> No
     assert_same_model(out / "final.safetensors", first)
 
 
+def test_data_may_be_renamed_but_not_changed(few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(few, tmp_path / "faces")
+    assert run(tmp_path / "faces", tmp_path / "run", epochs=1) == 0
+    moved = (tmp_path / "faces").rename(tmp_path / "others")
+    assert run(moved, tmp_path / "run", "--resume", epochs=1) == 0
+    header, row, *rows = (moved / "train.csv").read_text().splitlines()
+    *values, last = row.split(",")
+    (moved / "train.csv").write_text("\n".join([header, ",".join([*values, str(float(last) + 1)]), *rows]) + "\n")
+    assert run(moved, tmp_path / "run", "--resume", epochs=1) == 2
+    assert re.search(r"is of another run: data: .*others.*'digest': .*, not .*faces", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("resume", "changes", "message"),
     [

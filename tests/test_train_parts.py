@@ -188,7 +188,7 @@ def test_errors_that_are_not_the_disks_stay_what_they_are(tmp_path: Path) -> Non
     [
         pytest.param(b"", "not a readable checkpoint", id="empty"),
         pytest.param(b"no checkpoint", "not a readable checkpoint", id="text"),
-        pytest.param({"epoch": 1}, "expected a checkpoint in format 'pipnet_fast.train/2', got None", id="other"),
+        pytest.param({"epoch": 1}, "expected a checkpoint in format 'pipnet_fast.train/3', got None", id="other"),
         pytest.param([1], "expected a checkpoint in format .* got 'list'", id="list"),
         pytest.param({"evil": Path}, "not a readable checkpoint", id="code"),
     ],

@@ -7,7 +7,13 @@ from typing import Any
 
 from pipnet_fast.cli._arguments import named_values
 from pipnet_fast.data import BadSample, FaceData, open_data
+from pipnet_fast.data.mean_face import warn_of_other_crops
 from pipnet_fast.data.readers import READERS
+from pipnet_fast.evaluate.boxes import Floats, label_boxes
+from pipnet_fast.models._base import LandmarkModel
+
+# Boxes that every data set with labels has.
+TIGHT = "tight"
 
 
 def add_face_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +24,12 @@ def add_face_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, metavar="B")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
     parser.add_argument("--out", metavar="DIR", help="folder for the results, made if need be")
+    parser.add_argument(
+        "--boxes",
+        metavar="KIND",
+        help="tight: crop by the tight boxes of the labels by each model's own rule; or which of the data set's boxes, "
+        "where it has several",
+    )
 
 
 def add_data_arguments(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", required: bool) -> None:
@@ -48,6 +60,26 @@ def open_faces(arguments: argparse.Namespace, **options: Any) -> FaceData:
     name, root = arguments.data
     options |= named_values("--option", arguments.option, "KEY=VALUE")
     return open_data(name, root, arguments.split, skip_bad=arguments.skip_bad, **options)
+
+
+def open_boxed_faces(arguments: argparse.Namespace) -> tuple[FaceData, Floats | None]:
+    """The faces of a call, and the boxes that models are to crop by in place of the data set's.
+
+    Raises:
+        ValueError, DataError, ImportError: as ``open_faces``, ``label_boxes``.
+    """
+    if arguments.boxes == TIGHT:
+        data = open_faces(arguments)
+        return data, label_boxes(data)
+    return open_faces(arguments, **({"boxes": arguments.boxes} if arguments.boxes else {})), None
+
+
+def warn_of_crops(data: FaceData, models: Iterable[tuple[str, LandmarkModel]]) -> None:
+    """Tell which models, by name, are shown other crops than those they were trained with."""
+    for name, model in models:
+        message = warn_of_other_crops(data, model.crop)
+        if message:
+            print(f"warning: {name}: {message}; --boxes {TIGHT} crops by the model's rule", file=sys.stderr)
 
 
 def report_left_out(entries: Iterable[BadSample]) -> int:

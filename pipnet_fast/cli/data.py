@@ -156,13 +156,13 @@ def run_mean_face(arguments: argparse.Namespace) -> int:
 def run_fit_detector(arguments: argparse.Namespace) -> int:
     """Fit, write and tell how good it is; 1 if some faces were broken."""
     data = _open(arguments)
-    fit = fit_detector(arguments.detector, data)
+    fit = fit_detector(arguments.detector, data, skip_bad=arguments.skip_bad)
     fit.detector.save(arguments.out)
     print(
         f"{fit.found} of {fit.faces} face(s) found; median overlap with the landmarks' boxes {fit.after:.2f}, "
         f"{fit.before:.2f} without; written to {arguments.out}"
     )
-    return _list_bad(data.bad)
+    return _list_bad([*data.bad, *fit.bad])
 
 
 def run_info(arguments: argparse.Namespace) -> int:

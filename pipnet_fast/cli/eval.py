@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipnet_fast.cli._arguments import folder_argument
-from pipnet_fast.cli._faces import add_face_arguments, open_faces, report_left_out
+from pipnet_fast.cli._faces import add_face_arguments, open_boxed_faces, report_left_out, warn_of_crops
 from pipnet_fast.cli._models import BOX, load_model, model_names
 from pipnet_fast.cli._tables import aligned
 from pipnet_fast.data import FaceData
@@ -61,7 +61,6 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--threshold", type=float, default=THRESHOLD, metavar="PERCENT", help="of failure rate and AUC (default: 10)"
     )
-    parser.add_argument("--boxes", metavar="KIND", help="which of the data set's boxes, where it has several")
     parser.add_argument("--detector", metavar="NAME", help="crop by what a detector finds: haar, yunet:PATH or a file")
     parser.add_argument("--flip-average", action="store_true", help="also average with the mirrored crop, apart")
     parser.add_argument("--sweep", metavar="KEY", help="with --out: NME against num_neighbors, stride, ... (sweep.png)")
@@ -79,9 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
         figures.require_matplotlib()
     subjects = list(_subjects(arguments))
     settings = [_setting(subject, arguments.sweep) for subject in subjects] if arguments.sweep else None
-    data = open_faces(arguments, **({"boxes": arguments.boxes} if arguments.boxes else {}))
+    data, boxes = open_boxed_faces(arguments)
     detector = create_detector(arguments.detector)
-    boxes = None if detector is None else detected_boxes(data, detector)
+    if detector is not None:
+        boxes = detected_boxes(data, detector, skip_bad=arguments.skip_bad)
+    if boxes is None:
+        warn_of_crops(data, ((s.name, s.source) for s in subjects if isinstance(s.source, LandmarkModel)))
     plain, averaged = [], []
     for subject in subjects:
         if isinstance(subject.source, Path):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipnet_fast.cli._arguments import folder_argument
-from pipnet_fast.cli._faces import add_face_arguments, open_faces, report_left_out
+from pipnet_fast.cli._faces import add_face_arguments, open_boxed_faces, report_left_out, warn_of_crops
 from pipnet_fast.cli._models import BOX, load_model, model_names
 from pipnet_fast.cli._tables import aligned, write_rows
 from pipnet_fast.evaluate import figures
@@ -40,13 +40,16 @@ def run(arguments: argparse.Namespace) -> int:
         figures.require_matplotlib()
     names = model_names(arguments.models)
     models = [load_model(model, arguments.mean_shape, arguments.device) for model in arguments.models]
-    data = open_faces(arguments)
+    data, boxes = open_boxed_faces(arguments)
+    if boxes is None:
+        warn_of_crops(data, zip(names, models, strict=True))
     accuracies = [
         grid_accuracy(
             model,
             data,
             batch_size=arguments.batch_size,
             workers=arguments.workers,
+            boxes=boxes,
             skip_bad=arguments.skip_bad,
             name=name,
         )

@@ -12,9 +12,8 @@ from torch.utils.data import Dataset
 from pipnet_fast.crop import Affine, CropRule, Image, compose, cut_part, warp
 from pipnet_fast.data.augment import Augmentation, Change
 from pipnet_fast.data.cache import PartCache
-from pipnet_fast.data.errors import DataError
+from pipnet_fast.data.errors import UNREADABLE, reason
 from pipnet_fast.data.samples import BadSample, FaceData
-from pipnet_fast.pipeline.images import ImageError
 
 Indices = npt.NDArray[np.int64]
 
@@ -91,12 +90,11 @@ class Crops(Dataset[Made]):
             for index in self._candidates(wanted):
                 try:
                     made.append(self.face(step.epoch, index))
-                except (ImageError, DataError, OSError) as error:
+                except UNREADABLE as error:
                     where = str(self._samples[index].image)
-                    reason = str(error) if where in str(error) else f"{where}: {error}"
                     if not self._skip_bad:
-                        return Made(None, bad, reason)
-                    bad[index] = BadSample(where, reason)
+                        return Made(None, bad, reason(where, error))
+                    bad[index] = BadSample(where, reason(where, error))
                 else:
                     kept.append(index)
                     break

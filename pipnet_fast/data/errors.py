@@ -4,10 +4,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipnet_fast.data.samples import BadSample
+from pipnet_fast.pipeline.images import ImageError
 
 
 class DataError(ValueError):
     """A file of a data set that is missing, damaged or not in its format; names the file, and the line by number."""
+
+
+# What the reading of an image raises.
+UNREADABLE = (ImageError, DataError, OSError)
+
+
+def reason(where: str, error: Exception) -> str:
+    """What is wrong, and where, which some messages say themselves."""
+    return str(error) if isinstance(error, DataError) or where in str(error) else f"{where}: {error}"
 
 
 class BadSamples:
@@ -20,10 +30,14 @@ class BadSamples:
 
     @contextmanager
     def guard(self, where: str) -> Iterator[None]:
-        """Around the reading of one face: a DataError inside is noted, if bad faces are to be skipped."""
+        """Around the reading of one face: what is wrong is noted, if bad faces are to be skipped.
+
+        Raises:
+            DataError: what is wrong, otherwise.
+        """
         try:
             yield
-        except DataError as error:
+        except UNREADABLE as error:
             if not self.skip:
-                raise
-            self.found.append(BadSample(where, str(error)))
+                raise DataError(reason(where, error)) from None
+            self.found.append(BadSample(where, reason(where, error)))

@@ -11,14 +11,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipnet_fast.crop import Image
-from pipnet_fast.data.errors import BadSamples, DataError
+from pipnet_fast.crop import CropRule, Image
+from pipnet_fast.data.errors import BadSamples
 from pipnet_fast.data.loader import CropLoader
 from pipnet_fast.data.samples import BadSample, FaceData, Points, Sample
 from pipnet_fast.layouts import Layout, load_layout, wflw98_to_300w68
 from pipnet_fast.pipeline.detectors import Detector
 from pipnet_fast.pipeline.draw import COLORS, SHIFT, fixed_point
-from pipnet_fast.pipeline.images import ImageError
 
 # What is no longer taken for the same style. The paper's own case lies on either side of it: from 300W's crops to those
 # of WFLW-68, by the official mean shapes, it is dy = 0.095 and scale = 0.92 as WFLW's boxes are, and 0.011 and 1.014
@@ -160,12 +159,35 @@ def warn_of_disagreement(sets: Sequence[FaceData]) -> list[str]:
         step = disagreement(labelled[0], data)
         if step is not None and not _is_small(step):
             messages.append(
-                f"{data.name}: against {labelled[0].name} the mean face is shifted by {step.dx:+.3f}, {step.dy:+.3f} "
-                f"of the crop (within {MAX_SHIFT_FRAC} expected) and {step.scale:.3f} times as large ({MIN_SCALE} to "
-                f"{MAX_SCALE} expected): cut both alike, by crop_scale and top_shift or by the reader's options for "
-                "boxes"
+                f"{data.name}: against {labelled[0].name} {_told(step)}: cut both alike, by crop_scale and top_shift "
+                "or by the reader's options for boxes"
             )
     return messages
+
+
+def warn_of_other_crops(data: FaceData, rule: CropRule) -> str | None:
+    """A message if a model that crops tight boxes by ``rule`` is used to other crops than those of a data set.
+
+    Seen on the faces that are labelled in full; None if there are none.
+    """
+    complete = [s for s in data.samples if s.landmarks is not None and np.isfinite(s.landmarks).all()]
+    if data.tight or not complete:
+        return None
+    faces = replace(data, samples=complete)
+    step = disagreement(faces.with_tight_boxes(rule), faces)
+    if step is None or _is_small(step):
+        return None
+    return (
+        f"{data.name}: against the model's own crops of the labels' tight boxes (scale {rule.scale:.3g}, top_shift "
+        f"{rule.top_shift:.3g}) {_told(step)}"
+    )
+
+
+def _told(step: Disagreement) -> str:
+    return (
+        f"the mean face is shifted by {step.dx:+.3f}, {step.dy:+.3f} of the crop (within {MAX_SHIFT_FRAC} expected) "
+        f"and {step.scale:.3f} times as large ({MIN_SCALE} to {MAX_SCALE} expected)"
+    )
 
 
 def _is_small(step: Disagreement) -> bool:
@@ -209,10 +231,7 @@ def _with_box(sample: Sample, detector: Detector, bad: BadSamples) -> list[Sampl
         return [sample]
     boxes = np.empty((0, 4))
     with bad.guard(str(sample.image)):
-        try:
-            boxes = np.asarray(detector(sample.image.read()), dtype=np.float64)
-        except (ImageError, OSError) as error:
-            raise DataError(str(error)) from None
+        boxes = np.asarray(detector(sample.image.read()), dtype=np.float64)
     return [replace(sample, box=box[:4]) for box in boxes]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipnet_fast.crop import CropRule, tight_boxes
+from pipnet_fast.crop import CropRule, fit_crop_rule, tight_boxes
 from pipnet_fast.data.sources import BlackImage, ImageSource
 from pipnet_fast.layouts import Layout
 
@@ -97,6 +97,30 @@ class FaceData:
         """
         samples = [replace(sample, box=tight_box(sample.landmarks, str(sample.image))) for sample in self.samples]
         return replace(self, samples=samples, crop=crop, tight=True)
+
+    def tight_rule(self) -> CropRule:
+        """How the crops follow from tight boxes: by ``crop``, if the boxes are tight.
+
+        Otherwise by the rule that leads best from the labels' tight boxes to the crops; faces that are labelled in
+        part, whose tight boxes are too small, do not count if there are others.
+
+        Raises:
+            ValueError: boxes that have nothing to do with the faces, or no labelled face.
+        """
+        if self.tight:
+            return self.crop
+        labelled = [s for s in self.samples if s.landmarks is not None]
+        complete = [s for s in self.samples if s.landmarks is not None and np.isfinite(s.landmarks).all()]
+        faces = replace(self, samples=complete or labelled)
+        if not len(faces):
+            raise ValueError(f"{self.name}: crops of tight boxes: expected labelled faces, got none")
+        try:
+            tight = np.array([sample.box for sample in faces.with_tight_boxes(self.crop).samples])
+            return fit_crop_rule(tight, faces.crop_boxes())
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name}: no rule leads from the tight boxes of the labels to the crops ({error})"
+            ) from None
 
     def crop_boxes(self) -> npt.NDArray[np.float64]:
         """(n, 4) crop boxes of all faces, x0, y0, x1, y1 in px."""

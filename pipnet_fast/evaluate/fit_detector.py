@@ -1,16 +1,16 @@
 """How a detector's boxes lie to the tight boxes of one's own landmarks, measured on labelled faces."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from pipnet_fast.data.errors import DataError
-from pipnet_fast.data.samples import FaceData, tight_box
+from pipnet_fast.data.errors import BadSamples
+from pipnet_fast.data.samples import BadSample, FaceData, tight_box
 from pipnet_fast.evaluate.boxes import Floats, overlap
 from pipnet_fast.pipeline.detectors import BoxStyle, create_detector
 from pipnet_fast.pipeline.fitted_detector import FittedDetector, restyled
-from pipnet_fast.pipeline.images import ImageError
 
 
 class Fit(NamedTuple):
@@ -18,10 +18,11 @@ class Fit(NamedTuple):
 
     Attributes:
         detector: what to give to ``FaceLandmarker``.
-        faces: how many labelled faces there were.
+        faces: how many labelled faces there were, without the bad ones.
         found: how many of them the detector found.
         before: median overlap (intersection over union) of its own boxes with the labels' tight ones.
         after: the same of the fitted boxes.
+        bad: faces that were left out, and why.
     """
 
     detector: FittedDetector
@@ -29,9 +30,10 @@ class Fit(NamedTuple):
     found: int
     before: float
     after: float
+    bad: Sequence[BadSample] = ()
 
 
-def fit_detector(detector: str, data: FaceData) -> Fit:
+def fit_detector(detector: str, data: FaceData, *, skip_bad: bool = False) -> Fit:
     """Measure on faces labelled in full what turns a detector's boxes into the tight boxes of the labels.
 
     Of the detections in an image, the face's is the one with the nearest center of those that the center of the labels
@@ -40,6 +42,7 @@ def fit_detector(detector: str, data: FaceData) -> Fit:
     Args:
         detector: "haar" or "yunet:PATH".
         data: labelled faces, at best hundreds, as the landmarker will see them.
+        skip_bad: leave out faces whose images cannot be read, and list them.
 
     Raises:
         ValueError: no face is labelled in full, or none of them is found.
@@ -49,12 +52,12 @@ def fit_detector(detector: str, data: FaceData) -> Fit:
     assert find is not None
     complete = [s for s in data.samples if s.landmarks is not None and np.isfinite(s.landmarks).all()]
     seen, wanted = [], []
+    bad = BadSamples(skip_bad)
     for sample in tqdm(complete, unit="face", leave=False, disable=None):
         truth = tight_box(sample.landmarks, str(sample.image))
-        try:
+        boxes = np.empty((0, 4))
+        with bad.guard(str(sample.image)):
             boxes = np.asarray(find(sample.image.read()), dtype=np.float64)
-        except ImageError as error:
-            raise DataError(str(error)) from None
         center = (truth[:2] + truth[2:]) / 2
         boxes = boxes[((boxes[:, :2] < center) & (center < boxes[:, 2:4])).all(axis=1), :4]
         if len(boxes):
@@ -68,8 +71,9 @@ def fit_detector(detector: str, data: FaceData) -> Fit:
         )
     boxes, tight = np.array(seen), np.array(wanted)
     style = _style(boxes, tight)
-    after = _median_overlap(restyled(boxes, style), tight)
-    return Fit(FittedDetector(detector, style), len(complete), len(seen), _median_overlap(boxes, tight), after)
+    before, after = (_median_overlap(b, tight) for b in (boxes, restyled(boxes, style)))
+    faces = len(complete) - len(bad.found)
+    return Fit(FittedDetector(detector, style), faces, len(seen), before, after, bad.found)
 
 
 def _style(boxes: Floats, tight: Floats) -> BoxStyle:

@@ -5,7 +5,7 @@ features max-pooled over 2x2 cells, once and twice, and scored by the same layer
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipnet_fast.data.samples import BadSample, FaceData
-from pipnet_fast.evaluate.predict import plain_crops
+from pipnet_fast.evaluate.predict import Floats, plain_crops, with_boxes
 from pipnet_fast.models import PIPNet
 from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.ops._merge import reject_nan, winning_cells
@@ -63,6 +63,7 @@ def grid_accuracy(
     *,
     batch_size: int = 32,
     workers: int = 0,
+    boxes: Floats | None = None,
     skip_bad: bool = False,
     name: str = "PIPNet",
 ) -> GridAccuracy:
@@ -76,12 +77,14 @@ def grid_accuracy(
         data: labelled faces.
         batch_size: crops in one forward pass.
         workers: processes that read ahead; 0 to read in this one.
+        boxes: (n, 4) tight boxes to crop by in place of the data set's, as ``label_boxes``; NaN to leave a face out.
         skip_bad: leave out faces whose images cannot be read, and list them.
         name: of the model, for tables.
 
     Raises:
         TypeError: another model, which has no grid.
-        ValueError: a model in training mode or of another number of landmarks; no labelled landmark; NaN scores.
+        ValueError: a model in training mode or of another number of landmarks; boxes of another shape; no labelled
+            landmark; NaN scores.
         DataError: an image that cannot be read.
     """
     if not isinstance(model, PIPNet):
@@ -93,6 +96,9 @@ def grid_accuracy(
             f"grid_accuracy: {name}: expected a model of {data.layout.num_landmarks} landmarks for {data.name}, got "
             f"one of {model.config.num_landmarks}"
         )
+    if boxes is not None:
+        data = with_boxes(data, boxes, "grid_accuracy")
+        data = replace(data, samples=[sample for sample in data.samples if sample.has_box])
     loader = plain_crops(model, data, batch_size=batch_size, workers=workers, skip_bad=skip_bad)
     first = next(model.parameters())
     sides = grid_sides(model.config.input_size // model.config.stride)

@@ -68,8 +68,8 @@ def evaluate(
         flip_average: average the landmarks of each crop and of its mirror image, at twice the time.
         run: what runs the model, such as ``compile(model)``; by default ``model.predict`` on the model's device, the
             fused path. ``unfused(model)`` goes through the dense maps.
-        boxes: (n, 4) tight boxes to crop by in place of the data set's, as a detector finds them (``detected_boxes``);
-            NaN for a face that was not found.
+        boxes: (n, 4) tight boxes to crop by in place of the data set's, as a detector finds them (``detected_boxes``)
+            or the labels' (``label_boxes``); NaN for a face that was not found.
         skip_bad: leave out faces whose images cannot be read, and list them in ``Evaluation.bad``.
         name: whose predictions, for tables; by default the kind of model.
 
@@ -84,7 +84,7 @@ def evaluate(
             f"evaluate: model: expected one of {data.layout.num_landmarks} landmarks for {data.name}, got one of "
             f"{model.config.num_landmarks}"
         )
-    shown = data if boxes is None else _with_boxes(data, boxes)
+    shown = data if boxes is None else with_boxes(data, boxes, "evaluate")
     found = [i for i, sample in enumerate(shown.samples) if sample.has_box]
     points = np.full((len(data), data.layout.num_landmarks, 2), np.nan)
     scores = np.full(points.shape[:2], np.nan)
@@ -159,6 +159,19 @@ def crop_rule(model: LandmarkModel, data: FaceData) -> CropRule:
     return model.crop if data.tight else replace(data.crop, pixel_base=model.crop.pixel_base)
 
 
+def with_boxes(data: FaceData, boxes: Any, operation: str) -> FaceData:
+    """The same faces in tight boxes (n, 4), NaN for those that are not to be seen.
+
+    Raises:
+        ValueError: another shape.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64)
+    if boxes.shape != (len(data), 4):
+        raise ValueError(f"{operation}: boxes: expected shape {(len(data), 4)}, got {boxes.shape}")
+    samples = [replace(sample, box=box) for sample, box in zip(data.samples, boxes, strict=True)]
+    return replace(data, samples=samples, tight=True)
+
+
 def unfused(model: PIPNet) -> Run:
     """A PIPNet by its dense maps and the reference decoder: the slow path that the fused one must equal."""
     device, dtype = _place(model)
@@ -205,11 +218,3 @@ def _unmirrored(points_frac: Floats, rule: CropRule, size: int) -> Floats:
     # The last pixel's center is that of the mirrored first one.
     width = 1.0 if rule.pixel_base == "continuous" else 1.0 - 1.0 / size
     return np.stack((width - points_frac[..., 0], points_frac[..., 1]), axis=-1)
-
-
-def _with_boxes(data: FaceData, boxes: Any) -> FaceData:
-    boxes = np.asarray(boxes, dtype=np.float64)
-    if boxes.shape != (len(data), 4):
-        raise ValueError(f"evaluate: boxes: expected shape {(len(data), 4)}, got {boxes.shape}")
-    samples = [replace(sample, box=box) for sample, box in zip(data.samples, boxes, strict=True)]
-    return replace(data, samples=samples, tight=True)

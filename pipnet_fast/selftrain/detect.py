@@ -9,10 +9,9 @@ import numpy as np
 
 from pipnet_fast._errors import require_int
 from pipnet_fast._parquet import arrow, text
-from pipnet_fast.data.errors import DataError
+from pipnet_fast.data.errors import UNREADABLE, DataError, reason
 from pipnet_fast.data.samples import BadSample, FaceData, Points, Sample
 from pipnet_fast.pipeline.detectors import Detector, create_detector
-from pipnet_fast.pipeline.images import ImageError
 from pipnet_fast.pipeline.landmarker import as_boxes
 from pipnet_fast.selftrain.shards import ALONE, Shards, identity_of, read_identity
 from pipnet_fast.train.distributed import World
@@ -116,7 +115,7 @@ def read_boxes(data: FaceData, folder: str | os.PathLike[str]) -> FaceData:
         ImportError: pyarrow is missing.
     """
     shards = _open(folder)
-    shards.require("read_boxes", identity_of(data))
+    shards.require("read_boxes", data)
     samples: list[Sample] = []
     bad = list(data.bad)
     for table in shards.tables():
@@ -149,12 +148,11 @@ def _find(detector: Detector, sample: Sample, skip_bad: bool) -> tuple[Points, s
     """Boxes, (5 m,), or none and why the picture cannot be read."""
     try:
         image = sample.image.read()
-    except (ImageError, DataError, OSError) as error:
-        where = str(sample.image)
-        reason = str(error) if where in str(error) else f"{where}: {error}"
+    except UNREADABLE as error:
+        why = reason(str(sample.image), error)
         if not skip_bad:
-            raise DataError(reason) from None
-        return np.empty(0), text(reason)
+            raise DataError(why) from None
+        return np.empty(0), text(why)
     try:
         found: Any = as_boxes(detector(image)).ravel()
     except (TypeError, ValueError) as error:

@@ -142,7 +142,7 @@ def read_labels(
         ImportError: pyarrow is missing.
     """
     shards, keeps = _open("read_labels", folder, min_score, max_disagreement)
-    shards.require("read_labels", identity_of(data) | {"landmarks": data.layout.num_landmarks})
+    shards.require("read_labels", data, landmarks=data.layout.num_landmarks)
     samples, bad = [], list(data.bad)
     for table in shards.tables():
         kept = keeps(table)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipnet_fast.crop import CropRule
-from pipnet_fast.data import FaceData
+from pipnet_fast.data import DataError, FaceData
 from pipnet_fast.data._optional import import_optional
 from pipnet_fast.data.mean_face import warn_of_disagreement
 from pipnet_fast.models import LandmarkModel, PIPNet, load, save
@@ -125,15 +125,27 @@ class SelfTraining:
         return model.to(self.world.device)
 
     def _pictures(self, number: int, config: UnlabelledConfig) -> FaceData:
-        """A set without labels; its faces are found by a detector if need be."""
-        train = self.faces.train
-        data = open_unlabelled(config, train.layout, skip_bad=True)
-        if has_boxes(data):
-            return data
+        """A set without labels, in crops like those of the labelled one."""
+        data = open_unlabelled(config, self.faces.train.layout, skip_bad=True)
+        return data if has_boxes(data) else self._detected(number, config, data)
+
+    def _detected(self, number: int, config: UnlabelledConfig, data: FaceData) -> FaceData:
+        """The faces that a detector finds in pictures."""
+        if given := sorted({"scale", "top_shift"} & set(config.options)):
+            raise ValueError(
+                f"unlabelled[{number}].options: {', '.join(given)}: expected none where a detector finds the faces; "
+                f"those of {data.name} are cropped as the labelled ones, or by crop_scale and top_shift of the set"
+            )
         folder = self.folder / f"boxes-{number}"
         write_boxes(data, config.detector, folder, skip_bad=True, world=self.world)
-        rule = model_crop(train) if config.crop_scale is None else CropRule(config.crop_scale, config.top_shift)
-        return as_crops(replace(read_boxes(data, folder), crop=rule))
+        faces = read_boxes(data, folder)
+        if not len(faces):
+            raise DataError(
+                f"{data.name}: expected faces to learn from, found none by detector {config.detector!r} in {len(data)} "
+                f"picture(s), {len(faces.bad) - len(data.bad)} of them unreadable"
+            )
+        given_rule = None if config.crop_scale is None else CropRule(config.crop_scale, config.top_shift)
+        return as_crops(replace(faces, crop=given_rule or model_crop(self.faces.train)))
 
     def _labels(self, number: int, model: LandmarkModel, pictures: Sequence[FaceData]) -> list[FaceData]:
         """The sets with a model's landmarks, those that its filters keep."""
@@ -165,11 +177,11 @@ class SelfTraining:
 
     def _train(self, number: int, task: Task, previous: LandmarkModel, others: Sequence[FaceData]) -> LandmarkModel:
         """The model of a round."""
-        config, options = (
-            self.config.round_config(number, str(self._round_folder(number, task.name))),
-            self.config.selftrain,
-        )
-        labelled = self.faces.train
+        config = self.config.round_config(number, str(self._round_folder(number, task.name)))
+        options, labelled = self.config.selftrain, self.faces.train
+        if not task.labels:
+            # Of pictures that get labels those are known by now that cannot be read.
+            config = replace(config, data=replace(config.data, skip_bad=True))
 
         def create(begins: bool) -> LandmarkModel:
             model = create_model(config.model, labelled, pretrained=begins and options.restart)

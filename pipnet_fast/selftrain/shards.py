@@ -3,8 +3,6 @@
 A run that was killed goes on from the files that are there, and processes that share the folder share the work.
 """
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipnet_fast._parquet import differences, part_identity, read_part, schema_identity, text, write_part
+from pipnet_fast._parquet import differences, part_identity, read_part, schema_identity, write_part
+from pipnet_fast.data.digest import face_digest
 from pipnet_fast.data.errors import DataError
 from pipnet_fast.data.samples import FaceData
 from pipnet_fast.train.distributed import World
@@ -79,12 +78,13 @@ class Shards:
                     "share the folder"
                 )
 
-    def require(self, operation: str, expected: Mapping[str, Any]) -> None:
-        """Raise a ValueError of ``operation`` unless the identity has these values."""
+    def require(self, operation: str, data: FaceData, **values: Any) -> None:
+        """Raise a ValueError of ``operation`` unless the table is that of the data, and its identity has the values."""
+        expected = identity_of(data) | values
         found = {name: self.identity.get(name) for name in expected}
         if found != expected:
             raise ValueError(
-                f"{operation}: {self.folder}: expected the table of {expected['data']}; {differences(found, expected)}"
+                f"{operation}: {self.folder}: expected the table of {data.name}; {differences(found, expected)}"
             )
 
     def tables(self) -> Iterator[Any]:
@@ -128,15 +128,8 @@ class Shards:
 
 
 def identity_of(data: FaceData) -> dict[str, Any]:
-    """What tells the faces of a data set from others: its name, how many, and a digest of their files' names and boxes.
-
-    Folders do not count: a data set may be moved.
-    """
-    digest = hashlib.sha256()
-    for sample in data.samples:
-        digest.update(text(os.path.basename(str(sample.image))).encode() + b"\0")
-        digest.update(np.asarray(sample.box, dtype=np.float64).tobytes())
-    return {"data": data.name, "inputs": len(data), "faces": digest.hexdigest()}
+    """What tells the faces of a data set from others: how many, and a digest without labels."""
+    return {"inputs": len(data), "faces": face_digest(data, labels=False)}
 
 
 def read_identity(folder: Path, expected_format: str, *numbers: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pipnet_fast._files import write_whole
 from pipnet_fast._torch_files import read_torch_file
 
 # The version of the layout of what is written.
-FORMAT = "pipnet_fast.train/2"
+FORMAT = "pipnet_fast.train/3"
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = False) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pipnet_fast.data.digest import face_digest
 from pipnet_fast.models import LandmarkModel, save
 from pipnet_fast.train import validation
 from pipnet_fast.train.checkpoint import read_checkpoint, write_atomically, write_checkpoint
@@ -97,6 +98,11 @@ class Run:
         self.folder = Path(config.system.out)
         self.epoch = 0
         self.history: list[Row] = []
+        self._data = {
+            "name": faces.train.name,
+            "faces": len(faces.train),
+            "digest": face_digest(faces.train, labels=True),
+        }
         checkpoint = self._find_checkpoint(resume)
         torch.manual_seed(config.system.seed)
         with world.main_first():
@@ -215,16 +221,13 @@ class Run:
             save(self.learner.average.model, self.folder / BEST)
         content = {
             "config": self.config.to_dict(),
-            "data": self._data(),
+            "data": self._data,
             "epoch": self.epoch,
             "history": self.history,
             **self.learner.state(),
         }
         write_checkpoint(self.folder / LAST, content)
         self.log.write(self.history, last=False)
-
-    def _data(self) -> dict[str, Any]:
-        return {"name": self.faces.train.name, "faces": len(self.faces.train)}
 
     def _find_checkpoint(self, resume: bool) -> dict[str, Any] | None:
         """The checkpoint to go on from, held against the configuration.
@@ -245,8 +248,9 @@ class Run:
             raise ValueError(f"resume: {path}: expected one file that all machines see; share the folder")
         if checkpoint is not None:
             differing = TrainConfig.from_dict(checkpoint["config"]).differences(self.config)
-            if checkpoint["data"] != self._data():
-                differing.append(f"data: {self._data()}, not {checkpoint['data']}")
+            # Not the name, which may be that of a folder: it may be renamed.
+            if any(checkpoint["data"][key] != self._data[key] for key in ("faces", "digest")):
+                differing.append(f"data: {self._data}, not {checkpoint['data']}")
             if differing:
                 raise ValueError(f"resume: {path} is of another run: {'; '.join(differing)}")
         return checkpoint

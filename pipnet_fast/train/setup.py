@@ -3,9 +3,7 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from pipnet_fast.crop import CropRule, fit_crop_rule
+from pipnet_fast.crop import CropRule
 from pipnet_fast.data import FaceData, open_data
 from pipnet_fast.data.augment import Augmentation
 from pipnet_fast.data.loader import CropLoader
@@ -46,26 +44,15 @@ def _load(config: DataConfig, split: str) -> FaceData:
 
 
 def model_crop(data: FaceData) -> CropRule:
-    """How crops follow from tight boxes for a model that is trained on this data: by its rule, if its boxes are tight.
-
-    Otherwise by the rule that leads best from the labels' tight boxes to the data's crops; faces that are labelled in
-    part, whose tight boxes are too small, do not count if there are others.
+    """How a model that is trained on this data is to crop by tight boxes: ``FaceData.tight_rule``.
 
     Raises:
         ValueError: boxes that have nothing to do with the faces.
     """
-    if data.tight:
-        return data.crop
-    complete = [s for s in data.samples if s.landmarks is not None and np.isfinite(s.landmarks).all()]
-    faces = replace(data, samples=complete or data.samples)
     try:
-        tight = np.array([sample.box for sample in faces.with_tight_boxes(data.crop).samples])
-        return fit_crop_rule(tight, faces.crop_boxes())
+        return data.tight_rule()
     except ValueError as error:
-        raise ValueError(
-            f"{data.name}: no rule leads from the tight boxes of the labels to the crops ({error}); set crop_scale to "
-            "train on crops that follow from tight boxes"
-        ) from None
+        raise ValueError(f"{error}; set crop_scale to train on crops that follow from tight boxes") from None
 
 
 def create_model(config: ModelConfig, data: FaceData, *, pretrained: bool) -> LandmarkModel:

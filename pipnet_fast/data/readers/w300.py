@@ -21,7 +21,6 @@ from pipnet_fast.data.readers._official import official_face
 from pipnet_fast.data.readers._pts import read_pts
 from pipnet_fast.data.samples import FaceData, Points, Sample
 from pipnet_fast.layouts import load_layout
-from pipnet_fast.pipeline.images import ImageError
 
 Boxes = Literal["tight", "ground_truth", "detector"]
 
@@ -78,10 +77,7 @@ def read(
                 landmarks = read_pts(labels)
                 box = box_of(landmarks, str(labels)) if given is None else _look_up(given, Path(image.path))
                 if official:
-                    try:
-                        landmarks, box = official_face(landmarks, image, scale)
-                    except ImageError as error:
-                        raise DataError(str(error)) from None
+                    landmarks, box = official_face(landmarks, image, scale)
                 samples.append(Sample(image, landmarks, box, () if part == "train" else (part,)))
     return FaceData(
         f"300w/{split}",
