@@ -159,6 +159,23 @@ def test_false_detections_make_no_track() -> None:
     assert ids(found) == [[0]] * 4
 
 
+def test_flat_landmarks_are_followed() -> None:
+    """As those of a model of the eyes alone are, in boxes much longer than wide."""
+    shape = np.array([[0.0, 1.0], [100.0, 0.0], [50.0, 6.0]])
+    faces = [np.array([20.0 + 0.4 * i, 50.0 + 0.2 * i]) + shape for i in range(20)]
+    boxes = (tight_boxes(points[None]) for points in faces)
+    found = list(dot_landmarker(lambda image: next(boxes)).track(map(frame, faces), smoothing=0, detect_every=100))
+    assert ids(found) == [[0]] * 20
+    near(found[-1], faces[-1], atol=1.5)
+
+
+def test_what_is_flat_is_no_face_where_boxes_are_not() -> None:
+    """Dots in one line, in the box of a face: no track, whatever the score."""
+    line = np.array([[40.0, 60.0], [80.0, 60.5], [60.0, 61.0]])
+    found = list(dot_landmarker(lambda image: [[40, 40, 80, 80]]).track([frame(line)] * 3, smoothing=0))
+    assert ids(found) == [[]] * 3
+
+
 def test_smoothing_calms_noise_and_0_has_none() -> None:
     random = np.random.default_rng(0)
     faces = [face_points(80, 60) + random.normal(0, 0.4, (3, 2)) for _ in range(40)]

@@ -26,8 +26,9 @@ SAME_FACE = 0.6
 FOUND_AGAIN = 0.3
 # A face so long lost is another one when it comes back.
 MEMORY_S = 0.5
-# Faces below this side, px, and boxes longer than this many times their width tell nothing.
-LEAST_SIDE, MOST_ASPECT = 8.0, 3.0
+# Boxes tell nothing that are smaller than a square of this side, px, or so many times as long for their width as the
+# box that the detector found: that of a face is nearly square, that of a model of the eyes alone is flat.
+LEAST_SIDE, MOST_STRETCH = 8.0, 3.0
 
 
 class Tracker:
@@ -117,8 +118,7 @@ class Tracker:
 
     def _follow(self, rgb: Image) -> list["_Sight"]:
         """The tracked faces that are still there; the others become lost ones."""
-        boxes = np.array([track.box for track in self._tracks]).reshape(-1, 4)
-        looks = self._look(rgb, boxes)
+        looks = self._look(rgb, [(track.box, track.most_aspect) for track in self._tracks])
         sights = [_Sight(track, look) for track, look in zip(self._tracks, looks, strict=True) if look]
         sights.sort(key=lambda sight: -_share(union_shares, sight.track.box, sight.look.box))
         seen: list[_Sight] = []
@@ -135,35 +135,37 @@ class Tracker:
         boxes = self._landmarker.detect_rgb(rgb)
         known = np.array([sight.look.box for sight in seen]).reshape(-1, 4)
         is_known = (union_shares(boxes, known) >= FOUND_AGAIN) | (smaller_shares(boxes, known) >= SAME_FACE)
-        looks = filter(None, self._look(rgb, boxes[~is_known.any(axis=1), :4].astype(np.float64)))
+        new = boxes[~is_known.any(axis=1), :4].astype(np.float64)
+        looks = filter(None, self._look(rgb, [(box, MOST_STRETCH * _aspects(box)) for box in new]))
         # Once more, by the box that all later crops follow from.
-        looks = filter(None, self._look(rgb, np.array([look.box for look in looks]).reshape(-1, 4)))
+        looks = filter(None, self._look(rgb, [(look.box, look.most_aspect) for look in looks]))
         found: list[_Sight] = []
         for look in sorted(looks, key=lambda look: -look.scores.mean()):
             if not _is_among(look, seen + found):
-                found.append(_Sight(self._recall(look.box), look))
+                found.append(_Sight(self._recall(look), look))
         return found
 
-    def _recall(self, box: Floats) -> "_Track":
+    def _recall(self, look: "_Look") -> "_Track":
         """The lost track that a face continues, or a new one."""
-        shares = [_share(union_shares, track.box, box) for track in self._lost]
+        shares = [_share(union_shares, track.box, look.box) for track in self._lost]
         if shares and max(shares) >= FOUND_AGAIN:
             number = self._lost.pop(int(np.argmax(shares))).id
         else:
             number, self._next_id = self._next_id, self._next_id + 1
         # Smoothed afresh: a filter would draw the face back to where it was lost.
-        return _Track(number, box, self._time_s, one_euro(self._smoothing), one_euro(self._smoothing))
+        return _Track(
+            number, look.box, look.most_aspect, self._time_s, one_euro(self._smoothing), one_euro(self._smoothing)
+        )
 
-    def _look(self, rgb: Image, boxes: Floats) -> list["_Look | None"]:
-        """What is in boxes (n, 4); None where it is no face."""
-        scored = np.concatenate((boxes, np.ones((len(boxes), 1))), axis=1).astype(np.float32)
-        faces = self._landmarker.predict_rgb(rgb, scored)
+    def _look(self, rgb: Image, places: Sequence[tuple[Floats, float]]) -> list["_Look | None"]:
+        """What is in boxes (4,), at most of an aspect; None where it is no face."""
+        boxes = np.array([[*box, 1.0] for box, _ in places], dtype=np.float32).reshape(-1, 5)
+        limits = np.array([limit for _, limit in places])
+        faces = self._landmarker.predict_rgb(rgb, boxes)
         tight = tight_boxes(faces.landmarks)
-        good = (faces.scores.mean(axis=1) >= self._min_score) & _are_faces(tight, rgb)
-        return [
-            _Look(points, scores, box) if is_good else None
-            for points, scores, box, is_good in zip(faces.landmarks, faces.scores, tight, good, strict=True)
-        ]
+        good = (faces.scores.mean(axis=1) >= self._min_score) & _are_faces(tight, limits, rgb)
+        looks = map(_Look, faces.landmarks, faces.scores, tight, limits.tolist())
+        return [look if is_good else None for look, is_good in zip(looks, good, strict=True)]
 
     def _answer(self, seen: Sequence["_Sight"]) -> Faces:
         """The smoothed faces; moves the tracks' boxes."""
@@ -174,7 +176,7 @@ class Tracker:
             np.zeros((len(seen), 5), dtype=np.float32),
             np.array([sight.track.id for sight in seen], dtype=np.int64),
         )
-        for index, (track, (found, scores, box)) in enumerate(seen):
+        for index, (track, (found, scores, box, _)) in enumerate(seen):
             points: npt.NDArray[np.floating[Any]] = found
             size = float(np.sqrt((box[2:] - box[:2]).prod()))
             if track.smooth_points and track.smooth_corners:
@@ -187,11 +189,16 @@ class Tracker:
 
 
 class _Look(NamedTuple):
-    """A face that was found in a box: landmarks (N, 2), their scores (N,), and the tight box (4,) about them."""
+    """A face that was found in a box."""
 
     points: npt.NDArray[np.float32]
+    """(N, 2)."""
     scores: npt.NDArray[np.float32]
+    """(N,)."""
     box: Floats
+    """(4,) tight about the points."""
+    most_aspect: float
+    """How many times the box may be as long as wide."""
 
 
 class _Sight(NamedTuple):
@@ -208,20 +215,28 @@ class _Track:
     id: int
     box: Floats
     """(4,) tight about the landmarks, smoothed: what the next crop follows from."""
+    most_aspect: float
+    """How many times it may be as long as wide."""
     time_s: float
     """When it was last seen."""
     smooth_points: OneEuroFilter | None
     smooth_corners: OneEuroFilter | None
 
 
-def _are_faces(tight: Floats, rgb: Image) -> npt.NDArray[np.bool_]:
+def _are_faces(tight: Floats, most_aspects: Floats, rgb: Image) -> npt.NDArray[np.bool_]:
     """Which of the boxes (n, 4) can be those of faces in an image."""
     height, width = rgb.shape[:2]
-    sides, centers = tight[:, 2:] - tight[:, :2], (tight[:, 2:] + tight[:, :2]) / 2
+    areas, centers = (tight[:, 2:] - tight[:, :2]).prod(axis=1), (tight[:, 2:] + tight[:, :2]) / 2
     inside = (centers >= 0).all(axis=1) & (centers <= [width, height]).all(axis=1)
-    shorter, longer = sides.min(axis=1), sides.max(axis=1)
-    good: npt.NDArray[np.bool_] = inside & (shorter >= LEAST_SIDE) & (longer <= MOST_ASPECT * shorter)
+    good: npt.NDArray[np.bool_] = inside & (areas >= LEAST_SIDE**2)
+    good[good] = _aspects(tight[good]) <= most_aspects[good]
     return good
+
+
+def _aspects(boxes: Floats) -> Any:
+    """(...,) how many times boxes (..., 4) with an area are as long as wide, whichever way they lie."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return sides.max(axis=-1) / sides.min(axis=-1)
 
 
 def _is_among(look: _Look, seen: Sequence[_Sight]) -> bool:
