@@ -232,7 +232,7 @@ REFUSED_LAYERS = {
         nn.BatchNorm2d(8, track_running_stats=False),
         "one of Conv2d, ConvTranspose2d, MaxPool2d, ReLU, ReLU6, Hardswish or squeeze and excite, got BatchNorm2d",
     ),
-    "subclass": (nn.utils.parametrizations.weight_norm(conv()), "squeeze and excite, got ParametrizedConv2d"),
+    "activation": (nn.GELU(), "squeeze and excite, got GELU"),
     "hooked": (hooked(conv()), "a module without hooks, got Conv2d with some"),
 }
 

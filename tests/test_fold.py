@@ -9,8 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import pipnet_fast as pf
+from pipnet_fast.backbones.mobilenet_v3 import HardSwish
 from pipnet_fast.engines.fold import fold_trunk
 from tests.inputs import randomized
 
@@ -110,6 +112,34 @@ class Parametrized(Layers):
         return self.norm(self.conv(x))
 
 
+class Pruned(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        prune.l1_unstructured(self.conv, "weight", 0.5)
+
+
+class HookedConvolution(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv.register_forward_pre_hook(lambda module, inputs: inputs[0] + 1)
+
+
+class HookedNorm(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm.register_forward_hook(lambda module, inputs, output: output * 2)
+
+
+class HookedActivation(Layers):
+    def __init__(self) -> None:
+        super().__init__()
+        self.swish = HardSwish()
+        self.swish.register_forward_hook(lambda module, inputs, output: output * 2)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.swish(self.norm(self.conv(x)))
+
+
 @pytest.mark.parametrize(
     ("kind", "left"),
     [
@@ -120,7 +150,11 @@ class Parametrized(Layers):
         (NoConvolution, 2),
         (NoStatistics, 1),
         (GroupedDeconvolution, 1),
-        (Parametrized, 1),
+        (Parametrized, 0),
+        (Pruned, 0),
+        (HookedConvolution, 1),
+        (HookedNorm, 1),
+        (HookedActivation, 0),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else str(value),
 )
@@ -133,6 +167,9 @@ def test_folds_only_a_convolution_of_its_own(kind: type[Any], left: int) -> None
         torch.testing.assert_close(trunk(x), model.forward_features(x), rtol=0, atol=1e-12)
     assert norms(trunk) == left
     torch.testing.assert_close(model.state_dict(), state, rtol=0, atol=0)
+    with torch.no_grad():
+        # The model is as it was: torch keeps computed weights in a class that copies have in common.
+        torch.testing.assert_close(fold_trunk(model)(x), model.forward_features(x), rtol=0, atol=1e-12)
 
 
 def test_the_trunk_is_for_inference_and_holds_no_head() -> None:

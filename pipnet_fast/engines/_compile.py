@@ -85,7 +85,9 @@ def compile(
     if engine == "auto":
         choice = auto.choose(model, spec, _candidates(spec.device))
     else:
-        engines().require("compile", "engine", engine)
+        # To ask all of them imports them all.
+        if engine not in ENGINES or ENGINES[engine].missing() is not None:
+            engines().require("compile", "engine", engine)
         devices = ENGINES[engine].devices
         if devices is not None and spec.device.type not in devices:
             raise ValueError(

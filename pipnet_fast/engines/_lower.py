@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from pipnet_fast.engines._types import WeightStorage
-from pipnet_fast.engines.fold import fold_trunk
+from pipnet_fast.engines.fold import fold_trunk, hooked
 from pipnet_fast.engines.plan_file import Activation, LayerKind, PlanLayer, PlanNetwork
 from pipnet_fast.models import PIPNet
 from pipnet_fast.ops import BoundHead, Storage
@@ -130,7 +130,7 @@ class _Lowering:
             self._refuse(node, "a layer of a PIPNet's backbone", f"{node.op} of {_title(node.target)}")
 
     def _lower_module(self, node: fx.Node, module: nn.Module) -> None:
-        if _hooked(module):
+        if hooked(module):
             self._refuse(node, "a module without hooks", f"{type(module).__name__} with some")
         if type(module) is nn.Conv2d:
             self._add_convolution(node, module)
@@ -304,7 +304,7 @@ class _Lowering:
         if node.op != "call_module":
             return False
         module = self._modules[str(node.target)]
-        return type(module) is kind and not _hooked(module)
+        return type(module) is kind and not hooked(module)
 
     def _source(self, node: fx.Node) -> int:
         return self._tensor[node.all_input_nodes[0]]
@@ -331,11 +331,6 @@ class _Lowering:
 
 def _name(node: fx.Node) -> str:
     return str(node.target).removeprefix("model.") if node.op == "call_module" else node.name
-
-
-def _hooked(module: nn.Module) -> bool:
-    # Pruning, for one, computes a weight in a hook.
-    return bool(module._forward_pre_hooks or module._forward_hooks)
 
 
 def _either(values: tuple[int, ...]) -> str:

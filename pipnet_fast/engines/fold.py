@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize, prune
 
 from pipnet_fast.backbones.mobilenet_v3 import HardSigmoid, HardSwish
 from pipnet_fast.backbones.resnet import ThinShortcut
@@ -22,7 +23,8 @@ def fold_trunk(model: nn.Module) -> fx.GraphModule:
     """A copy of a model's ``forward_features`` for inference, BatchNorm folded; the model stays as it is.
 
     Folds in float64. A BatchNorm that does not directly follow a convolution of its own, or that has no running
-    statistics, stays a layer; so does one behind a grouped deconvolution.
+    statistics, stays a layer; so does one behind a grouped deconvolution, and whatever has hooks. Weights that torch
+    computes anew for every call, as pruned and parametrized ones, are computed once.
 
     Args:
         model: a module in eval mode with a ``forward_features`` that ``torch.fx`` can trace.
@@ -30,8 +32,12 @@ def fold_trunk(model: nn.Module) -> fx.GraphModule:
     Returns:
         The trunk as a graph module, dtypes and device as before.
     """
-    root = _Trunk(copy.deepcopy(model)).eval().requires_grad_(False)
-    for module in root.modules():
+    # torch does not copy tensors with a history, as computed weights.
+    tensors = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    root = _Trunk(copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in tensors}))
+    root.eval().requires_grad_(False)
+    for module in list(root.modules()):
+        _settle_weights(module)
         if isinstance(module, ThinShortcut):
             # It differs in its backward pass alone.
             module.__class__ = nn.Conv2d  # type: ignore[assignment]
@@ -39,12 +45,32 @@ def fold_trunk(model: nn.Module) -> fx.GraphModule:
         graph = _Tracer().trace(root)
     trunk = fx.GraphModule(root, graph)
     for name, module in list(trunk.named_modules()):
-        if type(module) in FASTER:
+        if type(module) in FASTER and not hooked(module):
             trunk.add_submodule(name, FASTER[type(module)]())
     _fold_batch_norms(trunk)
     trunk.delete_all_unused_submodules()
     trunk.recompile()
     return trunk
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its forward."""
+    return bool(module._forward_pre_hooks or module._forward_hooks)
+
+
+def _settle_weights(module: nn.Module) -> None:
+    make_permanent: Any = prune.remove
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, prune.BasePruningMethod):
+            make_permanent(module, hook._tensor_name)
+    if parametrize.is_parametrized(module):
+        # torch's own removal changes the class, which the copied module has in common with the model's.
+        computed = module.get_submodule("parametrizations").named_children()
+        values = {name: getattr(module, name).detach() for name, _ in computed}
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module.parametrizations
+        for name, value in values.items():
+            module.register_parameter(name, nn.Parameter(value, requires_grad=False))
 
 
 class _Trunk(nn.Module):
@@ -99,7 +125,7 @@ def _fold_batch_norms(trunk: fx.GraphModule) -> None:
         if type(conv) not in CONVOLUTIONS or (type(conv) is nn.ConvTranspose2d and conv.groups > 1):
             continue
         # One that is called twice, or whose plain output is read too, must keep its weights.
-        if calls.count(source.target) > 1 or len(source.users) > 1:
+        if calls.count(source.target) > 1 or len(source.users) > 1 or hooked(conv) or hooked(norm):
             continue
         _fold_into(conv, norm)
         node.replace_all_uses_with(source)
