@@ -174,9 +174,10 @@ void normalize(std::uintptr_t crops, std::int64_t batch, std::int64_t pixels, st
 }
 
 // The bytes are read here only; with `spend` they are lost.
-std::unique_ptr<pipnet::Plan> make_plan(std::uintptr_t address, std::size_t size, bool spend) {
+std::unique_ptr<pipnet::Plan> make_plan(std::uintptr_t address, std::size_t size, bool spend, int threads) {
   py::gil_scoped_release release;
-  const pipnet::LoadedNetwork loaded = pipnet::load_network(pointer<const void>(address), size);
+  pipnet::LoadedNetwork loaded = pipnet::load_network(pointer<const void>(address), size);
+  loaded.network.threads = threads;
   void* const copy = loaded.memory.data();
   return std::make_unique<pipnet::Plan>(loaded.network, copy == nullptr && spend ? pointer<void>(address) : copy);
 }
@@ -235,7 +236,8 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
       .def("decode", &Head::decode, py::arg("features"), py::arg("shape"), py::arg("strides"), py::arg("points"),
            py::arg("scores"), py::arg("threads"), "Fused head and decoding; shape is (B, C, H, W).");
   py::class_<pipnet::Plan>(m, "Plan", "A network made ready to run, from a plan file's bytes at this address.")
-      .def(py::init(&make_plan), py::arg("address"), py::arg("size"), py::arg("spend") = false)
+      .def(py::init(&make_plan), py::arg("address"), py::arg("size"), py::arg("spend") = false,
+           py::arg("threads") = 1)
       .def_static("load", &load_plan, py::arg("path"), "From a plan file, as the C API reads it.")
       .def("run", &run_plan, py::arg("bytes"), py::arg("planes"), py::arg("batch"), py::arg("points"),
            py::arg("scores"), py::arg("threads"),

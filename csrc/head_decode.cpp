@@ -6,7 +6,7 @@
 #include "isa.h"
 #include "merge.h"
 #include "parallel.h"
-#include "workspace.h"
+#include "scratch.h"
 
 namespace pipnet {
 
@@ -69,7 +69,7 @@ void head_decode(HeadDecodeArgs args, int threads) {
   const std::int64_t columns = fit ? 0 : args.grid.height * args.grid.width * args.channels;
   const std::int64_t votes = args.landmarks * (1 + args.neighbors) * 2;
   const std::int64_t each = panels * kPanel + votes + columns;
-  args.rows = workspace(static_cast<std::size_t>(kFewLandmarks * args.channels + std::min(batch, kImages) * each));
+  args.rows = thread_scratch(static_cast<std::size_t>(kFewLandmarks * args.channels + std::min(batch, kImages) * each));
   args.cells = args.rows + kFewLandmarks * args.channels;
   for (std::int64_t first = 0; first < batch; first += kImages) {
     HeadDecodeArgs images = args;

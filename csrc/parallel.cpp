@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -186,6 +187,24 @@ std::atomic<Pool*> pool{new Pool};
 });
 #endif
 
+#if defined(__linux__)
+// The first that a thread cannot be pinned to. One of its own tries, for the caller stays where he is.
+std::optional<int> first_unusable(const std::vector<int>& cores) {
+  std::optional<int> unusable;
+  std::thread([&] {
+    for (const int core : cores) {
+      cpu_set_t set;
+      CPU_ZERO(&set);
+      if (core >= 0 && core < CPU_SETSIZE) CPU_SET(static_cast<std::size_t>(core), &set);
+      if (pthread_setaffinity_np(pthread_self(), sizeof set, &set) == 0) continue;
+      unusable = core;
+      return;
+    }
+  }).join();
+  return unusable;
+}
+#endif
+
 }  // namespace
 
 int worthwhile_threads(std::int64_t work, std::int64_t per_thread, int threads) {
@@ -198,10 +217,9 @@ Awake::~Awake() { awake.fetch_sub(counted_, std::memory_order_relaxed); }
 
 void pin_workers(const std::vector<int>& cores) {
 #if defined(__linux__)
-  for (const int core : cores) {
-    if (core < 0 || core >= CPU_SETSIZE)
-      throw std::invalid_argument("cores: expected numbers from 0 to " + std::to_string(CPU_SETSIZE - 1) + ", got " +
-                                  std::to_string(core));
+  if (const std::optional<int> core = first_unusable(cores)) {
+    throw std::invalid_argument("cores: expected numbers of cores that this process may use, got " +
+                                std::to_string(*core));
   }
   pool.load()->pin(cores);
 #else

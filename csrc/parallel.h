@@ -24,7 +24,8 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
 
 // Keeps the pool's threads, now and later, each to one of these cores: the second, the third and so on round the list,
 // for the first is the caller's, who pins himself. An empty list sets them free. Throws std::invalid_argument for numbers
-// that are none of cores, and where the system has no such thing. A forked child begins with free threads.
+// that are none of cores that this process may use, and where the system has no such thing. A forked child begins with
+// free threads.
 void pin_workers(const std::vector<int>& cores);
 
 // While one of more than one thread exists, those that have worked stay awake between two calls of parallel_for: waking

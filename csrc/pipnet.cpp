@@ -8,6 +8,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "crop.h"
@@ -33,6 +34,7 @@ struct pipnet_plan {
 namespace {
 
 constexpr int kMostThreads = 256;
+constexpr int kMostLoadingThreads = 8;
 // Up to here float32 tells neighboring pixels apart.
 constexpr std::int64_t kMostPixels = 1 << 24;
 // Crops in memory at once.
@@ -76,14 +78,20 @@ pipnet_status guarded(const char* operation, const Body& body) noexcept {
   }
 }
 
+pipnet_plan* make_plan(pipnet::LoadedNetwork loaded) {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());  // 0 where that is not known
+  loaded.network.threads = std::clamp(cores, 1, kMostLoadingThreads);
+  return new pipnet_plan(loaded);
+}
+
 pipnet_plan* load_file(const char* path) {
   if (path == nullptr) throw std::invalid_argument("path: expected the name of a plan file, got NULL");
-  return new pipnet_plan(pipnet::load_network(path));
+  return make_plan(pipnet::load_network(path));
 }
 
 pipnet_plan* load_memory(const void* bytes, std::size_t size) {
   if (bytes == nullptr) throw std::invalid_argument("bytes: expected an address, got NULL");
-  return new pipnet_plan(pipnet::load_network(bytes, size));
+  return make_plan(pipnet::load_network(bytes, size));
 }
 
 void check_run(const pipnet_plan* plan, const char* count_name, std::int64_t count, int threads) {

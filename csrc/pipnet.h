@@ -44,7 +44,8 @@ PIPNET_API const char* pipnet_version(void);
 PIPNET_API const char* pipnet_last_error(void);
 
 /* Reads a plan file; `path` is UTF-8. NULL on failure: no such file, a damaged one, one of another version, or no
- * memory. The caller frees the plan. Files from anywhere are safe to read: whatever their bytes are. */
+ * memory. The caller frees the plan. Files from anywhere are safe to read: whatever their bytes are. Weights are packed
+ * by a thread a core, 8 at most, which then wait for later calls' work. */
 PIPNET_API pipnet_plan* pipnet_load_file(const char* path);
 
 /* The same from memory, at any address; the bytes may go afterwards. */
@@ -91,7 +92,7 @@ PIPNET_API pipnet_status pipnet_run_photo(const pipnet_plan* plan, const uint8_t
 
 /* Keeps the library's threads, now and later, each to one of `count` cores: the second, the third and so on round the
  * list, for the first is that of the calling threads, which pin themselves. 0 sets them free. Linux only; elsewhere it
- * returns PIPNET_INVALID_ARGUMENT, as for numbers that are none of cores. */
+ * returns PIPNET_INVALID_ARGUMENT, as for numbers that are none of cores that the process may use. */
 PIPNET_API pipnet_status pipnet_pin_threads(const int* cores, size_t count);
 
 #ifdef __cplusplus

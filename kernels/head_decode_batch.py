@@ -33,15 +33,16 @@ def _head_decode_scores_kernel(
     BLOCK_S: tl.constexpr,  # cells
     BLOCK_C: tl.constexpr,  # channels
 ):
-    """Winners of a tile of landmarks in a tile of images. Grid (tiles of N, tiles of B)."""
-    landmark = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    """Winners of a tile of landmarks in a tile of images. Grid (tiles of B * tiles of N), those of N innermost."""
+    tiles = tl.cdiv(num_landmarks, BLOCK_N)
+    landmark = tl.program_id(0) % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
     wanted = landmark < num_landmarks
     row_ptr = score_weight_ptr + (landmark // PANEL) * channels * PANEL + landmark % PANEL
     bias = tl.load(score_bias_ptr + landmark, mask=wanted, other=0.0).to(tl.float32)
 
     # The columns of the product: BLOCK_S cells of each image.
     column = tl.arange(0, BLOCK_B * BLOCK_S)
-    first_image = tl.program_id(1).to(tl.int64) * BLOCK_B
+    first_image = (tl.program_id(0) // tiles).to(tl.int64) * BLOCK_B
     column_image = first_image + column // BLOCK_S
     best_score = tl.full((BLOCK_N, BLOCK_B), float("-inf"), dtype=tl.float32)
     best_cell = tl.zeros((BLOCK_N, BLOCK_B), dtype=tl.int32)
@@ -83,11 +84,12 @@ def _head_decode_votes_kernel(
     BLOCK_R: tl.constexpr,  # rows
     BLOCK_C: tl.constexpr,  # channels
 ):
-    """Votes of one landmark in a tile of images. Grid (N * tiles of R, tiles of B): a tile's images stay in L2."""
+    """Votes of one landmark in a tile of images. Grid (tiles of B * N * tiles of R): a tile's images stay in L2."""
     tiles = tl.cdiv(num_rows, BLOCK_R)
-    landmark = (tl.program_id(0) // tiles).to(tl.int64)
+    landmark = (tl.program_id(0) // tiles % num_landmarks).to(tl.int64)
     r = (tl.program_id(0) % tiles) * BLOCK_R + tl.arange(0, BLOCK_R)
-    image = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B).to(tl.int64)
+    first_image = (tl.program_id(0) // (tiles * num_landmarks)).to(tl.int64) * BLOCK_B
+    image = first_image + tl.arange(0, BLOCK_B)
     wanted = image < batch
     needed = r < num_rows
     cell = tl.load(winners_ptr + image * num_landmarks + landmark, mask=wanted, other=0)
@@ -128,7 +130,8 @@ def votes_in_tiles(
     block_n = block_size(landmarks, blocks.landmarks)
     block_s = min(blocks.columns, triton.next_power_of_2(height * width))
     block_b = blocks.columns // block_s
-    _head_decode_scores_kernel[(triton.cdiv(landmarks, block_n), triton.cdiv(batch, block_b))](
+    # Of the grid's axes only the first may be longer than 65,535.
+    _head_decode_scores_kernel[(triton.cdiv(batch, block_b) * triton.cdiv(landmarks, block_n),)](
         features,
         score_weight,
         score_bias,
@@ -150,7 +153,7 @@ def votes_in_tiles(
     votes = torch.empty(batch, landmarks, rows, dtype=torch.float32, device=features.device)
     block_r = block_size(rows, 64)
     block_b = block_size(batch, blocks.images)
-    _head_decode_votes_kernel[(landmarks * triton.cdiv(rows, block_r), triton.cdiv(batch, block_b))](
+    _head_decode_votes_kernel[(triton.cdiv(batch, block_b) * landmarks * triton.cdiv(rows, block_r),)](
         features,
         winners,
         vote_weight,

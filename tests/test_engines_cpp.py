@@ -1,5 +1,6 @@
 """The C++ engine: every backbone on every instruction set, what its plans hold, and what it refuses."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -286,7 +287,30 @@ print(sorted({os.sched_getaffinity(int(thread)) == os.sched_getaffinity(0) for t
     assert found.stdout.split() == ["[True]", "[True]"], found.stderr
 
 
-@pytest.mark.parametrize(("cores", "got"), [([-1], "-1"), ([0, 1 << 20], str(1 << 20))])
-def test_numbers_that_are_no_cores_are_refused(cores: list[int], got: str) -> None:
-    with pytest.raises(ValueError, match=f"cores: expected numbers from 0 to 1023, got {got}"):
-        pf.pin_threads(cores)
+@pytest.mark.skipif(sys.platform != "linux", reason="threads can be pinned on Linux only")
+@pytest.mark.parametrize("number", [-1, 1023, 1 << 20])
+def test_numbers_that_are_no_cores_are_refused(number: int) -> None:
+    allowed = os.sched_getaffinity(0)
+    with pytest.raises(ValueError, match=f"cores: expected numbers of cores that this process may use, got {number}"):
+        pf.pin_threads([min(allowed), number])
+    assert os.sched_getaffinity(0) == allowed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_plan_is_made_with_as_many_threads_as_asked_for() -> None:
+    program = """
+import os
+from pipnet_fast.engines.cpp import Plan
+from pipnet_fast.engines.plan_file import serialize
+from tests.engine_cases import tiny
+from tests.test_engines_cpp import network_of
+for threads in (1, 3):
+    data = serialize(network_of(tiny()))
+    before = len(os.listdir("/proc/self/task"))
+    Plan(data, threads)
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1]
+    )
+    assert found.stdout.split() == ["0", "2"], found.stderr

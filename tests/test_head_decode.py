@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import pipnet_fast as pf
 from pipnet_fast.ops import HeadMaps, HeadWeights, Landmarks, pack_head
@@ -313,6 +314,54 @@ def test_bound_head_compiles() -> None:
     x, bound = features(SHAPE), pf.ops.BoundHead(head_weights(SHAPE), table(SHAPE))
     compiled = torch.compile(bound, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(x).points_frac, bound(x).points_frac)
+
+
+def test_bound_head_under_what_replaces_operations() -> None:
+    x, head, neighbors = features(SHAPE), head_weights(SHAPE), table(SHAPE)
+    bound = pf.ops.BoundHead(head, neighbors)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert isinstance(bound(x).scores, FakeTensor)
+    mapped = torch.func.vmap(lambda image: bound(image).points_frac)(x.unsqueeze(1))
+    torch.testing.assert_close(mapped.squeeze(1), bound(x).points_frac)
+    negative = torch.complex(x, x).conj().imag
+    assert negative.is_neg()
+    for got, want in zip(bound(negative), bound(-x), strict=True):
+        assert torch.equal(got, want)
+
+
+def test_bound_head_has_a_table_of_its_own() -> None:
+    x, neighbors = features(SHAPE), table(SHAPE)
+    bound = pf.ops.BoundHead(head_weights(SHAPE), neighbors)
+    expected = bound(x)
+    neighbors.sources.fill_(2**31 - 8)
+    assert torch.equal(bound(x).points_frac, expected.points_frac)
+
+
+def test_heads_of_parameters_give_results_without_gradients(backend: BackendCase) -> None:
+    head = HeadWeights(*(None if t is None else t.requires_grad_() for t in head_weights(SHAPE)))
+    found = pf.ops.head_decode(features(SHAPE).requires_grad_(), head, table(SHAPE), backend=backend.name)
+    assert not any(t.requires_grad for t in found)
+
+
+def test_reference_is_exact_under_autocast() -> None:
+    x, head, neighbors = features(SHAPE), head_weights(SHAPE), table(SHAPE)
+    expected = pf.ops.head_decode(x, head, neighbors, backend="reference")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = pf.ops.head_decode(x, head, neighbors, backend="reference")
+    for got, want in zip(found, expected, strict=True):
+        assert torch.equal(got, want)
+
+
+def test_tensors_without_numbers() -> None:
+    """Shapes come out of meta and fake tensors of every type, though NaNs cannot be looked for."""
+    model = pf.PIPNet(num_landmarks=5, num_neighbors=2, width=0.0625, mean_shape=torch.rand(5, 2)).eval()
+    found = model.to("meta").predict(torch.zeros(2, 3, 256, 256, device="meta"))
+    assert [t.shape for t in found] == [(2, 5, 2), (2, 5)]
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        x = mode.from_tensor(features(SHAPE).double())
+        head = HeadWeights(*(None if t is None else mode.from_tensor(t.double()) for t in head_weights(SHAPE)))
+        found = pf.ops.head_decode(x, head, table(SHAPE))
+    assert [t.shape for t in found] == [(SHAPE.B, SHAPE.N, 2), (SHAPE.B, SHAPE.N)]
 
 
 def test_bound_head_has_the_errors_of_head_decode() -> None:

@@ -214,7 +214,15 @@ def test_label_counts() -> None:
     present = [[True, False, True, True, True], [True] * 5]
     pairs = sum(here[n] and here[m] for here in present for n in range(5) for m in neighbors[n])
     assert label_counts(case.points, case.table).tolist() == [9, 9, pairs]
-    assert label_counts(case.points, case.table, torch.tensor([[1, 2, 0], [0, 0.5, 0]])).tolist() == [4, 10.5, 0]
+    weights = torch.tensor([[1, 2, 0], [0, 0.5, 0]])
+    assert label_counts(case.points, case.table, weights).tolist() == [4, 10.5, 0]
+    assert label_counts(case.points.double(), case.table, weights.double()).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"label_counts: points_frac: expected floating-point \(5, 5, 2\) .*\(5, 2\)"):
+        label_counts(case.points[0], case.table)
+    with pytest.raises(TypeError, match="label_counts: table: expected a NeighborTable, got Tensor"):
+        label_counts(case.points, case.table.neighbors)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"label_counts: sample_weights: expected floating-point \(2, 3\)"):
+        label_counts(case.points, case.table, weights[0])
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["backward-outside", "backward-inside"])

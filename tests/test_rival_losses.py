@@ -70,6 +70,14 @@ def test_unlabelled_landmarks_count_nowhere(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_batch_has_gradients(kind: str) -> None:
+    """As a process has whose part of a batch was left out."""
+    model = small(kind)
+    model.loss(torch.zeros(0, 3, SIZE, SIZE), torch.zeros(0, N, 2)).total.backward()
+    assert not any(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_parts_add_up_to_the_whole(kind: str) -> None:
     model, x, points = small(kind).double(), torch.randn(4, 3, SIZE, SIZE, dtype=torch.float64), partly_labelled()
     counts = model.label_counts(points)

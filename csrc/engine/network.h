@@ -59,6 +59,7 @@ struct Network {
   Storage weight_storage;  // what a plan keeps the layers' weights as: float32 or float16
   std::vector<Layer> layers;
   std::optional<HeadWeights> head;  // of the last layer's output
+  int threads = 1;                  // that a plan of it is made with
 
   TensorShape shape(std::int64_t tensor) const {
     return tensor == 0 ? TensorShape{3, input_size, input_size} : layers[static_cast<std::size_t>(tensor - 1)].output;

@@ -5,8 +5,8 @@
 #include <stdexcept>
 
 #include "../parallel.h"
+#include "../scratch.h"
 #include "packed.h"
-#include "scratch.h"
 #include "step.h"
 
 namespace pipnet {

@@ -7,17 +7,14 @@
 #include <vector>
 
 #include "../parallel.h"
+#include "../scratch.h"
 #include "packed.h"
-#include "scratch.h"
 #include "step.h"
 
 namespace pipnet {
 namespace {
 
 constexpr int kMostWeights = 6, kMostTaps = 4;
-
-// Transforming weights is done once, and by as many threads as there may be.
-constexpr int kPackingThreads = 8;
 
 // A transform's shape and what takes a kernel's taps to its weights, along one axis.
 struct Axis {
@@ -87,7 +84,7 @@ class Winograd final : public Step {
       matrices_.push_back({repeats, repeats_});
       repeats_ += repeats;
     }
-    pack();
+    pack(network.threads);
   }
 
   void run(const Call& call) const override {
@@ -152,11 +149,11 @@ class Winograd final : public Step {
     return {first, last, memory, memory + repeats_ * in_blocks_ * kBlock * (last - first)};
   }
 
-  void pack() {
+  void pack(int threads) {
     const int weights = axis_.shape.weights, taps = axis_.taps;
     const std::int64_t inputs = input_shape_.channels, outputs = layer_.output.channels;
     const bool transposed = layer_.kind == LayerKind::deconvolution;  // weight (I, O, 4, 4)
-    parallel_for(blocks_of(outputs), kPackingThreads, [&](std::int64_t block) {
+    parallel_for(blocks_of(outputs), threads, [&](std::int64_t block) {
       for (std::int64_t o = block * kBlock; o < std::min(outputs, (block + 1) * kBlock); ++o) {
         for (std::int64_t i = 0; i < inputs; ++i) {
           const float* const kernel = layer_.weight + (transposed ? i * outputs + o : o * inputs + i) * taps * taps;

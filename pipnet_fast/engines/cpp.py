@@ -51,7 +51,7 @@ def pin_threads(cores: Sequence[int]) -> None:
             list. Empty: they may run anywhere again.
 
     Raises:
-        ValueError: numbers that are none of cores, or another system than Linux.
+        ValueError: numbers that are none of cores that this process may use, or another system than Linux.
         RuntimeError: the C++ extension is not there.
     """
     backends().require("pin_threads", "extension", "cpp")
@@ -69,7 +69,7 @@ class Plan:
 
     Args:
         data: what to run, of ``serialize``; afterwards it holds nothing of use.
-        threads: how many a call uses at most, >= 1.
+        threads: how many making it and a call use at most, >= 1.
 
     Raises:
         ValueError: a network that the engine has no code for.
@@ -79,7 +79,7 @@ class Plan:
         """See the class."""
         from pipnet_fast import _C
 
-        self._plan = _C.Plan(data.ctypes.data, data.size, spend=True)
+        self._plan = _C.Plan(data.ctypes.data, data.size, spend=True, threads=threads)
         self._threads = threads
 
     def landmarks(self, x: Tensor) -> Landmarks:

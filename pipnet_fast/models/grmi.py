@@ -200,7 +200,9 @@ def voting_loss(maps: VotingMaps, labels: Labels, stride: int, radius_px: float)
     add up to those of the whole. One image is upsampled at a time and once more in the backward pass: the pixels of a
     batch would take gigabytes.
     """
-    terms = maps.logits.new_zeros(2, dtype=labels.share.dtype)
+    # Of no images, for that an empty batch has gradients too.
+    none = torch.stack([m[:0].sum() for m in maps]).sum().to(labels.share.dtype)
+    terms = torch.stack((none, none))
     for image in zip(*maps, *labels, strict=True):
         terms = terms + checkpoint(_pixel_terms, *image, stride, radius_px, use_reentrant=False)
     disk, offset = terms.unbind()

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from pipnet_fast.ops._backends import choose
 from pipnet_fast.ops._head_loss_torch import Kept, as_maps, as_rows
+from pipnet_fast.ops._modes import are_watched
 from pipnet_fast.ops.types import HeadMaps
 
 
 def takes(*tensors: Tensor) -> bool:
     """Whether all is float32 in the CPU's memory, and nothing watches or replaces torch's operations."""
     return (
-        not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()  # FakeTensorMode, make_fx, FlopCounterMode
+        not are_watched()
         and all(type(t) in (Tensor, torch.nn.Parameter) and t.dtype == torch.float32 for t in tensors)
         and choose("head_loss", "auto", tensors[0]) == "cpp"
     )

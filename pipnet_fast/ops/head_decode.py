@@ -28,6 +28,7 @@ from pipnet_fast.ops._merge import (
     result_dtype,
     winning_cells,
 )
+from pipnet_fast.ops._modes import are_watched, no_autocast
 from pipnet_fast.ops.types import CPU_PANEL, STORAGES, HeadWeights, Landmarks
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ Result = tuple[Tensor, Tensor]
 
 
 def score_map(features: Tensor, head: HeadWeights) -> Tensor:
-    """The dense score map (B, N, H, W), in the features' dtype."""
+    """The dense score map (B, N, H, W), in the features' dtype, under autocast too."""
     landmarks, dtype = head.num_landmarks, features.dtype
     rows = head.score_weight.to(dtype).transpose(1, 2).flatten(0, 1)
     if head.score_scale is not None:
         rows = rows * head.score_scale.to(dtype).unsqueeze(1)
-    scores = torch.einsum("nc,bchw->bnhw", rows[:landmarks], features)
+    with no_autocast(features.device.type):
+        scores = torch.einsum("nc,bchw->bnhw", rows[:landmarks], features)
     return scores + head.score_bias[:landmarks].to(dtype).view(-1, 1, 1)
 
 
@@ -71,7 +73,8 @@ def reference(
     rows = head.vote_weight.to(dtype)
     if head.vote_scale is not None:
         rows = rows * head.vote_scale.to(dtype).unsqueeze(2)
-    votes = torch.einsum("nrc,bcn->bnr", rows, columns) + head.vote_bias.to(dtype)
+    with no_autocast(features.device.type):
+        votes = torch.einsum("nrc,bcn->bnr", rows, columns) + head.vote_bias.to(dtype)
     votes = votes.view(batch, head.num_landmarks, 1 + head.num_neighbors, 2)
     return merge_votes(votes, cell, (height, width), table), best
 
@@ -237,24 +240,29 @@ def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backe
         raise TypeError(f"head_decode: features: expected a tensor, got {type(features).__name__}")
     _check_types(head, table)
     table = table.to(features.device)
+    head = HeadWeights(*(_detached(t) for t in head))
     args = (features.detach(), *head, table.starts, table.sources, table.weights)
     if torch.compiler.is_compiling() and backend == "auto":
         return Landmarks(*_op(*args))
     chosen = choose("head_decode", backend, features)
     if chosen == "reference":
         result = reference(*args)
-        if not torch.compiler.is_compiling():
-            reject_nan("head_decode", score_map(features.detach().to(result_dtype(features.dtype)), head))
+        reject_nan("head_decode", score_map(features.detach().to(result_dtype(features.dtype)), head))
         return Landmarks(*result)
     if chosen == "triton" and features.device.type == "cpu":
         return Landmarks(*_triton(*args))
     return Landmarks(*_op(*args))
 
 
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return tensor.detach() if tensor is not None and tensor.requires_grad else tensor
+
+
 class BoundHead:
     """``head_decode`` bound to a head and a table, which are checked once: for the lowest latency.
 
-    It keeps the tensors that it was given; writing into them afterwards changes its results.
+    It keeps the tensors of the head that it was given; writing into them afterwards changes its results. It copies the
+    table.
 
     Args:
         head: as for ``head_decode``.
@@ -273,12 +281,14 @@ class BoundHead:
             like = head.vote_bias.new_empty(0, head.vote_weight.shape[-1], 1, 1)
             merge = (self.table.starts, self.table.sources, self.table.weights)
             _, head, tensors = _checked((like, *head, *merge))
+            # C++ checks indices here only.
+            tensors = MergeTensors(*(t.clone() for t in tensors))
             self._cpp = _cpp_head(head, tensors), head, tensors
             self._landmarks, _, self._channels = head.vote_weight.shape
 
     def __call__(self, features: Tensor) -> Landmarks:
         """Landmarks of features (B, C, H, W), as ``head_decode`` gives them and with its errors."""
-        if self._cpp is None or not self._fits(features) or torch.compiler.is_compiling():
+        if self._cpp is None or are_watched() or not self._fits(features):
             return head_decode(features, self.head, self.table)
         return Landmarks(*_run_cpp(self._cpp[0], features, self._landmarks))
 
@@ -288,6 +298,7 @@ class BoundHead:
             type(features) is Tensor
             and features.dtype == torch.float32
             and features.is_cpu
+            and not features.is_neg()
             and len(shape := features.shape) == 4
             and shape[1] == self._channels
             and 0 < shape[2] * shape[3] <= MAX_CELLS

@@ -15,7 +15,6 @@ plain torch elsewhere and under ``torch.compile``, which fuses it.
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +25,7 @@ from pipnet_fast.neighbors import NeighborTable
 from pipnet_fast.ops import _head_loss_cpp, _head_loss_torch
 from pipnet_fast.ops._head_loss_torch import Kept
 from pipnet_fast.ops._merge import check_grid
+from pipnet_fast.ops._modes import no_autocast
 from pipnet_fast.ops.types import HeadMaps
 
 # Twice the values in section 4.1.2. There a term is the mean over x and y; the official code adds the mean over x and
@@ -87,17 +87,11 @@ class _Loss(torch.autograd.Function):
         weights, kept = HeadMaps(*tensors[:5]), Kept(*tensors[5:])
         needed = ctx.needs_input_grad[0], *ctx.needs_input_grad[5:]
         alpha, beta = ctx.balance
-        with _no_autocast(features.device.type):
+        with no_autocast(features.device.type):
             of_terms = of_score + of_total, of_offset.add(of_total, alpha=alpha), of_neighbor.add(of_total, alpha=beta)
             passes = _head_loss_cpp if _head_loss_cpp.takes(features, *weights, *of_terms) else _head_loss_torch
             of_features, *of_head = passes.backward(features, weights, kept, of_terms, needed)
         return of_features, None, None, None, None, *of_head
-
-
-def _no_autocast(device_type: str) -> AbstractContextManager[object]:
-    """Autocast would compute what it can in half precision; it may be on in either pass."""
-    # Entering its context costs as much as three operations.
-    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
 
 
 def head_loss(
@@ -141,13 +135,13 @@ def head_loss(
         if not 0 <= value < math.inf:
             raise ValueError(f"head_loss: {name}: expected a number >= 0, got {value!r}")
     neighbors = table.to(features.device).neighbors
-    with _no_autocast(features.device.type):
+    with no_autocast(features.device.type):
         inputs = features, points_frac, neighbors, sample_weights, (alpha, beta), *weights, *biases
         loss = HeadLoss(*_Loss.apply(*inputs))  # type: ignore[no-untyped-call]
         if counts is None:
             return loss
         share = label_counts(points_frac, table, sample_weights) / counts.clamp(min=torch.finfo(counts.dtype).tiny)
-        score, offset, neighbor = torch.stack(loss[1:]).mul(share).unbind()
+        score, offset, neighbor = torch.stack(loss[1:]).mul(share.to(loss.total.dtype)).unbind()
         return HeadLoss(score.add(offset, alpha=alpha).add(neighbor, alpha=beta), score, offset, neighbor)
 
 
@@ -156,12 +150,22 @@ def label_counts(points_frac: Tensor, table: NeighborTable, sample_weights: Tens
 
     Landmarks, landmarks, and pairs of a landmark and a neighbor that are both labelled; arguments are those of
     ``head_loss``, and with ``sample_weights`` the numbers are sums of weights.
+
+    Raises:
+        TypeError, ValueError: shapes that do not fit.
     """
+    if not isinstance(table, NeighborTable):
+        raise TypeError(f"label_counts: table: expected a NeighborTable, got {type(table).__name__}")
+    batch, landmarks = len(points_frac) if getattr(points_frac, "ndim", 0) else 0, table.num_landmarks
+    sizes = f"B={batch}, N={landmarks}"
+    _check_tensor("label_counts: points_frac", points_frac, (batch, landmarks, 2), sizes)
+    if sample_weights is not None:
+        _check_tensor("label_counts: sample_weights", sample_weights, (batch, 3), sizes)
     labelled = (points_frac == points_frac).all(dim=2).float()
     both = labelled.unsqueeze(2) * labelled[:, table.to(points_frac.device).neighbors]
-    landmarks = labelled.sum(dim=1)
-    numbers = torch.stack((landmarks, landmarks, both.sum(dim=(1, 2))), dim=1)
-    return (numbers if sample_weights is None else numbers * sample_weights).sum(dim=0)
+    each = labelled.sum(dim=1)
+    numbers = torch.stack((each, each, both.sum(dim=(1, 2))), dim=1)
+    return (numbers if sample_weights is None else numbers * sample_weights.float()).sum(dim=0)
 
 
 def _check(
@@ -196,13 +200,17 @@ def _check(
         tensors.append(("sample_weights", sample_weights, (batch, 3)))
     if counts is not None:
         tensors.append(("counts", counts, (3,)))
+    sizes = f"B={batch}, C={channels}, N={landmarks}, K={table.num_neighbors}"
     for name, tensor, shape in tensors:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"head_loss: {name}: expected a tensor, got {type(tensor).__name__}")
-        if tensor.shape != shape or not tensor.is_floating_point():
-            raise ValueError(
-                f"head_loss: {name}: expected floating-point {shape} for B={batch}, C={channels}, N={landmarks}, "
-                f"K={table.num_neighbors}, got {tuple(tensor.shape)} {tensor.dtype}"
-            )
+        _check_tensor(f"head_loss: {name}", tensor, shape, sizes)
         if tensor.device != device:
             raise ValueError(f"head_loss: {name}: expected {device} as the features, got {tensor.device}")
+
+
+def _check_tensor(argument: str, tensor: Tensor, shape: tuple[int, ...], sizes: str) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{argument}: expected a tensor, got {type(tensor).__name__}")
+    if tensor.shape != shape or not tensor.is_floating_point():
+        raise ValueError(
+            f"{argument}: expected floating-point {shape} for {sizes}, got {tuple(tensor.shape)} {tensor.dtype}"
+        )

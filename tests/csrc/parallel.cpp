@@ -3,6 +3,7 @@
 // forked child. Built under sanitizers like sanitize.cpp; what a lost wake-up would stop is ended by alarm().
 #include "parallel.h"
 
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -86,18 +87,19 @@ void check_throw() {
 
 void check_pinned() {
 #if defined(__linux__)
-  for (const std::vector<int>& cores : {std::vector<int>{0}, {0, 1, 0}, {1023}, {}}) {
+  const int core = sched_getcpu();
+  for (const std::vector<int>& cores : {std::vector<int>{core}, {core, core, core}, {}}) {
     pipnet::pin_workers(cores);
     report("pinned to " + text(static_cast<check::Index>(cores.size())) + " cores", wrong_loops(3, 100, 5) == 0);
   }
-  for (int core : {-1, 1 << 20}) {
+  for (int none : {-1, CPU_SETSIZE - 1, 1 << 20}) {
     bool refused = false;
     try {
-      pipnet::pin_workers({0, core});
+      pipnet::pin_workers({core, none});
     } catch (const std::invalid_argument&) {
       refused = true;
     }
-    report("no core " + text(core), refused);
+    report("no core " + text(none), refused);
   }
 #endif
 }
