@@ -16,6 +16,8 @@ from pyarrow import dataset, parquet
 import pipnet_fast as pf
 from pipnet_fast.annotate import Progress, annotate, parts, work
 from pipnet_fast.models.digest import model_digest
+from pipnet_fast.pipeline.detectors import BoxStyle
+from pipnet_fast.pipeline.fitted_detector import FittedDetector
 from pipnet_fast.pipeline.video import VideoReader
 from tests.annotation import (
     Finder,
@@ -434,6 +436,17 @@ def test_models_and_detectors_by_name(tmp_path: Path, model: pf.PIPNet, photos: 
     assert (
         annotate(photos / "0", tmp_path / "out", processes=0, detector="haar", **{**options, "model": model}) == found
     )
+
+
+def test_the_file_of_a_detector_is_one_by_any_kind_of_path(tmp_path: Path, model: pf.PIPNet, photos: Path) -> None:
+    options: dict[str, Any] = {"model": model, "device": "cpu", "engine": "torch", "processes": 0}
+    path = tmp_path / "mine.json"
+    FittedDetector("haar", BoxStyle(0.9, 0.9, 0.0, 0.1)).save(path)
+    annotate(photos / "0", tmp_path / "out", detector=path, **options)
+    annotate(photos / "0", tmp_path / "out", detector=str(path), **options)
+    FittedDetector("haar", BoxStyle(0.8, 0.9, 0.0, 0.1)).save(path)
+    with pytest.raises(ValueError, match="is of another run: detector"):
+        annotate(photos / "0", tmp_path / "out", detector=path, **options)
 
 
 def test_pictures_tell_what_they_are(photos: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -111,6 +112,38 @@ def test_rerun_into_the_same_folder_replaces(run: Run, face: Path, tmp_path: Pat
     assert run("detect", face, "--out", out).status == 0
     assert {name: (out / name).read_bytes() for name in names(out)} == before
     assert len(read_table(out)) == 2
+
+
+@pytest.mark.parametrize("name", ["face.json", "landmarks.csv", "link.json", "folder.json"])
+def test_other_files_are_never_replaced(run: Run, face: Path, tmp_path: Path, name: str) -> None:
+    """As annotations that lie beside photos under their names."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    stem = "face" if name == "landmarks.csv" else Path(name).stem
+    shutil.copy(face, photos / f"{stem}.png")
+    mine = tmp_path / "mine.json"
+    mine.write_text('{"version": "5.0"}')
+    place = photos / name
+    if name == "link.json":
+        place.symlink_to(mine)
+    elif name == "folder.json":
+        place.mkdir()
+    else:
+        place.write_text(mine.read_text())
+    before = names(photos)
+    result = run("detect", photos, "--out", photos)
+    assert (result.status, result.out) == (2, "")
+    assert re.search(rf"^pipnet-fast detect: --out: .*{name} is there already, and no result of", result.err)
+    assert (names(photos), mine.read_text()) == (before, '{"version": "5.0"}')
+
+
+def test_long_names_are_shortened(run: Run, face: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a" * 245, "a" * 246, "ä" * 123):
+        shutil.copy(face, photos / f"{name}.png")
+    assert run("detect", photos, "--out", tmp_path / "out").status == 0
+    assert len(list((tmp_path / "out").glob("*.json"))) == len(list((tmp_path / "out").glob("*.png"))) == 3
 
 
 def test_same_stem_in_two_folders(run: Run, face: Path, tmp_path: Path) -> None:

@@ -188,6 +188,8 @@ USAGE = [
     pytest.param("{net} {data} --detector none", "got 'none'", id="detector"),
     pytest.param("{net} {data} --engine none", "'none'", id="engine"),
     pytest.param("{net} {data} --device none", "none", id="device"),
+    pytest.param("{net} {data} --device hpu", "--device 'hpu' is not available", id="a device that is not there"),
+    pytest.param("{net} {data} --device meta", "--device: expected one that computes", id="a device without numbers"),
     pytest.param("{net} {data} --sweep merge", "--sweep: expected a number", id="sweep"),
     pytest.param("{net} {data} --out {net}", "--out: expected a folder", id="out is a file"),
 ]

@@ -111,6 +111,7 @@ def test_settings_reach_the_tracker(run: Run, clip: Path, tmp_path: Path, monkey
         (["--out", "{folder}/out.gif"], ValueError, r"out\.gif: expected a name that ends in one of"),
         (["--json", "{folder}/out.txt"], ValueError, r"--json: expected a name that ends in \.jsonl or \.json"),
         (["--out", "{folder}/none/out.mp4"], FileNotFoundError, "--out: no such folder"),
+        (["--json", "{folder}/folder.json"], ValueError, "--json: expected a file, got the folder"),
         (["--json", "{folder}/o.json", "--smoothing", "2"], ValueError, "smoothing: expected 0 to 1, got 2.0"),
     ],
 )
@@ -118,10 +119,15 @@ def test_bad_calls_write_nothing(
     run: Run, clip: Path, tmp_path: Path, arguments: list[str], error: type[Exception], message: str
 ) -> None:
     os.link(clip, tmp_path / "link.json")
-    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    (tmp_path / "folder.json").mkdir()
+
+    def content() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    before = content()
     with pytest.raises(error, match=message):
         run(clip, *(a.format(clip=clip, folder=tmp_path) for a in arguments))
-    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+    assert content() == before
 
 
 def test_inputs_that_are_none(run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import pipnet_fast as pf
 from pipnet_fast.data import FaceData
@@ -84,8 +85,9 @@ def test_shift_is_the_measure_without_labels(tmp_path: Path) -> None:
 
     place.write_bytes(b"older")
     message = r"int8: expected landmarks of 3 crops to move by at most 0 % .*, got [\d.]+ %; nothing was written"
+    int8 = Int8(torch.from_numpy(CROPS), max_shift=0)
     with pytest.raises(ExportError, match=message):
-        export_onnx(exported.model(), place, input="uint8", crops=exported.compared(), int8=Int8(CROPS, max_shift=0))
+        export_onnx(exported.model(), place, input="uint8", crops=exported.compared(), int8=int8)
     assert place.read_bytes() == b"older"
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 

@@ -104,14 +104,30 @@ def test_no_videos(tmp_path: Path, content: bytes) -> None:
         VideoReader(tmp_path / "v.mp4")
     with pytest.raises(FileNotFoundError, match=r"no such video: .*none\.mp4"):
         VideoReader(tmp_path / "none.mp4")
-    with pytest.raises(VideoError, match="camera 98765: no such camera"):
-        VideoReader(98765)
+    for number in (98765, 1 << 32):
+        with pytest.raises(VideoError, match=f"camera {number}: no such camera"):
+            VideoReader(number)
 
 
 @pytest.mark.parametrize("suffix", CODECS)
 def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
     write(tmp_path / f"v{suffix}", 20)
     assert grays(tmp_path / f"v{suffix}") == list(range(20))
+
+
+@pytest.mark.parametrize("fps", [65.537, 100.123, 119.987, 239.761, 1000.0])
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_rates_of_slow_motion(tmp_path: Path, suffix: str, fps: float) -> None:
+    writer = VideoWriter(tmp_path / f"v{suffix}", fps)
+    for k in range(5):
+        writer.write(np.full((48, 64, 3), 10 * k, np.uint8), k / fps)
+    writer.close()
+    assert grays(tmp_path / f"v{suffix}") == list(range(5))
+
+
+def test_why_a_file_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none.v\.mp4"):
+        VideoWriter(tmp_path / "none" / "v.mp4", 25).write(np.zeros((48, 64, 3), np.uint8), 0)
 
 
 def test_a_frame_stays_until_the_next_ones_time(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def annotate(
     out: str | os.PathLike[str],
     *,
     model: str | os.PathLike[str] | LandmarkModel | None = None,
-    detector: str | Detector = "auto",
+    detector: str | os.PathLike[str] | Detector = "auto",
     device: str = "auto",
     engine: str = "auto",
     batch_size: int = 32,
@@ -92,8 +92,8 @@ def annotate(
             twice is annotated once.
         out: the folder: a new or an empty one, or that of a run with the same files, model and options.
         model: None for the model in the box, the path of a ``.safetensors`` model, or a model, in float32.
-        detector: "auto", "haar", "yunet:PATH", or a callable, as for ``FaceLandmarker``; a callable is copied to the
-            workers by pickling, and told from others by the name of its class or function only.
+        detector: "auto", "haar", "yunet:PATH", a ``.json`` file, or a callable, as for ``FaceLandmarker``; a callable
+            is copied to the workers by pickling, and told from others by the name of its class or function only.
         device: "auto", "cpu", "cuda" and so on.
         engine: as for ``FaceLandmarker``.
         batch_size: pictures in one forward pass, at most; large ones are fewer.
@@ -118,6 +118,8 @@ def annotate(
     import_optional("pyarrow", "annotate", "annotate")
     names = _names(sources)
     check_sources(names)
+    if isinstance(detector, os.PathLike):
+        detector = os.fspath(detector)
     find = create_detector(detector)
     if find is None:
         raise TypeError('annotate: detector: expected "auto", "haar", "yunet:PATH" or a callable, got None')

@@ -4,8 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
+from pipnet_fast._device import usable_device
 from pipnet_fast.models import load, load_official
 from pipnet_fast.models._base import LandmarkModel
 from pipnet_fast.weights import default_model
@@ -43,7 +42,8 @@ def load_model(model: str, mean_shape: str | None, device: str, also: Sequence[s
         also: suffixes of what else the command takes, for the message.
 
     Raises:
-        ValueError: another kind of file, a damaged one, or a checkpoint without its mean shape.
+        ValueError: another kind of file, a damaged one, a checkpoint without its mean shape, or no device.
+        RuntimeError: a device that is not there.
     """
     suffix = Path(model).suffix.lower()
     if suffix in OFFICIAL:
@@ -55,4 +55,4 @@ def load_model(model: str, mean_shape: str | None, device: str, also: Sequence[s
     else:
         known = ", ".join((".safetensors", ".pth", *also))
         raise ValueError(f'MODEL: expected a file that ends in one of {known}, or "{BOX}", got {model!r}')
-    return loaded.to(torch.device(device))
+    return loaded.to(usable_device("--device", device))

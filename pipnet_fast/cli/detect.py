@@ -21,6 +21,10 @@ from pipnet_fast.pipeline.landmarker import FaceLandmarker
 
 # The end of the names of the pictures that this command writes.
 PICTURE = "_landmarks.png"
+# How the records begin that it writes.
+RECORD_START = '{"photo": '
+# File systems take 255 bytes; eight are left for a number.
+LONGEST_STEM = 255 - len(PICTURE) - 8
 
 
 def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -30,8 +34,9 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         help="find landmarks in photos",
         description="Find the landmarks of all faces in photos. Writes DIR/NAME_landmarks.png (the photo with its "
         "landmarks, a color a face) and DIR/NAME.json for each photo, and DIR/landmarks.csv, a row a face. Coordinates "
-        "are pixels of the photo, continuous: the center of the first pixel is 0.5. Photos that cannot be read are "
-        "passed over and listed at the end, with exit status 1.",
+        "are pixels of the photo, continuous: the center of the first pixel is 0.5. Results of an earlier call for "
+        "photos of the same names are replaced, other files are not. Photos that cannot be read are passed over and "
+        "listed at the end, with exit status 1.",
     )
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, or folders of them")
     add_options(parser)
@@ -50,12 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     out = folder_argument("--out", arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     photos, failed = expand(arguments.photos)
+    names = target_names(photos, out)
+    check_targets(out, names)
     found = read = 0
     # File names need not be UTF-8, but the table must be.
     with open(out / "landmarks.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
         table.writerow(header(landmarker.model.config.num_landmarks))
-        jobs = zip(photos, target_names(photos, out), strict=True)
+        jobs = zip(photos, names, strict=True)
         # Without a terminal there is no bar: it would stand among the messages of a log.
         for photo, name in tqdm(jobs, total=len(photos), unit="photo", leave=False, disable=None):
             try:
@@ -114,13 +121,36 @@ def target_names(photos: Sequence[Path], out: Path) -> list[str]:
     taken: set[str] = {"landmarks"}
     names = []
     for photo in photos:
-        name, number = photo.stem, 2
+        name, number = _shortened(photo.stem), 2
         # Compared without case, for some file systems do.
         while name.lower() in taken or (out / f"{name}{PICTURE}").resolve() in inputs:
-            name, number = f"{photo.stem}_{number}", number + 1
+            name, number = f"{_shortened(photo.stem)}_{number}", number + 1
         taken.add(name.lower())
         names.append(name)
     return names
+
+
+def check_targets(out: Path, names: Sequence[str]) -> None:
+    """Raise a ValueError if a file that is to be written is there already and not this command's."""
+    starts = {f"{name}.json": RECORD_START for name in names} | {"landmarks.csv": ",".join(header(0))}
+    for name, start in starts.items():
+        path = out / name
+        if os.path.lexists(path) and not _begins_with(path, start):
+            raise ValueError(f"--out: {path} is there already, and no result of this command; take another folder")
+
+
+def _begins_with(path: Path, start: str) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(start)) == start.encode()
+
+
+def _shortened(stem: str) -> str:
+    """A stem whose longest result may have a name on any file system, with a number too."""
+    while len(os.fsencode(stem)) > LONGEST_STEM:
+        stem = stem[:-1]
+    return stem
 
 
 def header(num_landmarks: int) -> list[str]:

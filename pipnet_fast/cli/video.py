@@ -131,6 +131,8 @@ def check_outputs(source: str | int, out: str | None, json_file: str | None) -> 
             raise ValueError(f"{flag}: expected another file than the input {source}")
         if path and not Path(path).parent.is_dir():
             raise FileNotFoundError(f"{flag}: no such folder: {Path(path).parent}")
+        if path and os.path.isdir(path):
+            raise ValueError(f"{flag}: expected a file, got the folder {path}")
 
 
 def background(video: VideoReader, tracker: Tracker) -> Generator[Tracked, None, None]:

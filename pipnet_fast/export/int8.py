@@ -123,7 +123,7 @@ def cost(operation: str, model: LandmarkModel, plain: Run, small: Run, input: In
                 f"most {int8.max_nme_rise:g} %, got {nmes[1]:.3f} % instead of {nmes[0]:.3f} %; nothing was written"
             )
         return found
-    crops = int8.calibration[::HELD_OUT]
+    crops = checked_crops(operation, "int8.calibration", int8.calibration, model.config.input_size)[::HELD_OUT]
     shift = _mean_shift(plain, small, as_input(crops, input))
     if not shift <= int8.max_shift:
         raise ExportError(

@@ -240,7 +240,7 @@ def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backe
         raise TypeError(f"head_decode: features: expected a tensor, got {type(features).__name__}")
     _check_types(head, table)
     table = table.to(features.device)
-    head = HeadWeights(*(_detached(t) for t in head))
+    head = HeadWeights._make(_detached(t) for t in head)
     args = (features.detach(), *head, table.starts, table.sources, table.weights)
     if torch.compiler.is_compiling() and backend == "auto":
         return Landmarks(*_op(*args))

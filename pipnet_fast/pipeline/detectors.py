@@ -45,8 +45,9 @@ class BoxStyle:
 class HaarDetector:
     """OpenCV 4's Haar cascade for frontal faces: it comes with OpenCV's wheels, so there is nothing to download.
 
-    Finds upright, roughly frontal faces of at least 30 px and a twentieth of the image's shorter side. A cascade does
-    not tell how sure it is in any common unit, so every score is 1.
+    Finds upright, roughly frontal faces of at least 30 px and a twentieth of the image's shorter side; in images longer
+    than 1024 px of as many more as they are longer. A cascade does not tell how sure it is in any common unit, so every
+    score is 1.
 
     Raises:
         RuntimeError: an OpenCV without the cascade, as OpenCV 5 is.

@@ -98,7 +98,7 @@ def read_rgb(path: str | os.PathLike[str]) -> Image:
 
 
 def decode_rgb(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decode an image file's bytes as RGB (h, w, 3), turned as its EXIF orientation says.
+    """Decode an image file's bytes as RGB (h, w, 3), turned as its EXIF orientation says; AVIF's own is not looked at.
 
     Args:
         data: a file in one of ``image_size.FORMATS``.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipnet_fast._errors import first_line
+from pipnet_fast._device import usable_device
 from pipnet_fast.crop import Image, warp
 from pipnet_fast.engines import compile, fastest_known
 from pipnet_fast.models import LandmarkModel, load
@@ -60,7 +60,7 @@ class FaceLandmarker:
         check_color(color)
         self.color = color
         self.detector = create_detector(detector)
-        self.device = _device(device)
+        self.device = usable_device("FaceLandmarker: device", device)
         self.model = as_model("FaceLandmarker", model).to(self.device).eval()
         batch_size = BATCH_SIZES.get(self.device.type, 1)
         dtype = _dtype(self.model)
@@ -241,21 +241,3 @@ def _dtype(model: LandmarkModel) -> str:
     parameter = next(model.parameters())
     halves = (torch.float16, torch.bfloat16)
     return str(parameter.dtype).removeprefix("torch.") if parameter.is_cuda and parameter.dtype in halves else "float32"
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f'FaceLandmarker: device: expected "auto" or a torch device, got {device!r}: {error}'
-        ) from None
-    if chosen.type == "meta":
-        raise ValueError("FaceLandmarker: device: expected one that computes, got 'meta'")
-    try:
-        torch.empty(1, device=chosen)
-    except Exception as error:  # each kind of device fails in its own way
-        raise RuntimeError(f"FaceLandmarker: device {str(chosen)!r} is not available: {first_line(error)}") from None
-    return chosen

@@ -56,6 +56,8 @@ class VideoReader:
         """See the class."""
         self.is_camera = isinstance(source, int)
         self.name = f"camera {source}" if isinstance(source, int) else os.fspath(source)
+        if isinstance(source, int) and not 0 <= source < 1 << 31:
+            raise VideoError(f"{self.name}: no such camera")
         if not isinstance(source, int) and not os.path.isfile(source):
             raise FileNotFoundError(f"no such video: {self.name}")
         try:
@@ -111,7 +113,7 @@ class VideoWriter:
 
     Args:
         path: the file; one that is there is overwritten. Its name ends in one of ``CODECS``.
-        fps: frames per second, > 0. Frames that come faster are left out.
+        fps: frames per second, > 0, in hundredths above 65. Frames that come faster are left out.
 
     Raises:
         ValueError: another ending, or a name that is no UTF-8.
@@ -119,7 +121,8 @@ class VideoWriter:
 
     def __init__(self, path: str | os.PathLike[str], fps: float) -> None:
         """See the class."""
-        self._path, self._fps = os.fspath(path), fps
+        # OpenCV makes a fraction of it by thousandths, of which MPEG-4 takes denominators up to 65,535.
+        self._path, self._fps = os.fspath(path), fps if fps <= 65 else round(fps, 2)
         self._codecs = codecs_of(path)
         require_utf8(self._path)
         self._writer: cv2.VideoWriter | None = None
@@ -131,6 +134,7 @@ class VideoWriter:
         """Add an RGB frame (h, w, 3) that is shown from ``time_s`` on, counted from the first frame.
 
         Raises:
+            OSError: the file cannot be written.
             VideoError: OpenCV can encode none of the codecs.
         """
         bgr = _even(image[..., ::-1])
@@ -165,6 +169,9 @@ class VideoWriter:
         self._written += 1
 
     def _open(self) -> cv2.VideoWriter:
+        # OpenCV does not tell why a file cannot be made.
+        with open(self._path, "wb"):
+            pass
         for codec in self._codecs:
             writer = cv2.VideoWriter(for_ffmpeg(self._path), cv2.VideoWriter.fourcc(*codec), self._fps, self._size)
             if writer.isOpened():
