@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import pipnet_fast as pf
 from pipnet_fast.cli.demo import astronaut
 from pipnet_fast.crop import tight_boxes
 from pipnet_fast.pipeline.images import read_rgb
 from pipnet_fast.tracking.tracker import MEMORY_S, Tracker
-from tests.tracked import HEIGHT, WIDTH, Detector, Floats, Pixels, dot_landmarker, face_points, frame, ids, near
+from tests.tracked import HEIGHT, SHAPE, WIDTH, Detector, Floats, Pixels, dot_landmarker, face_points, frame, ids, near
 
 BLACK = frame()
 # Two scenes that no correlation takes for one, dark beside the dots.
@@ -91,6 +92,24 @@ def test_another_face_gets_another_id(gone: float, jump: float) -> None:
     assert tracker.update(frame(face), gone + 10).ids.tolist() == [2]
 
 
+@pytest.mark.parametrize(("gone", "same"), [(0.4, True), (0.6, False)])
+def test_a_face_is_remembered_for_half_a_second(gone: float, same: bool) -> None:
+    tracker, face = Tracker(dot_landmarker()), frame(face_points(40, 60))
+    assert tracker.update(face, 0.0).ids.tolist() == [0]
+    tracker.update(BLACK, 0.01)
+    tracker.update(BLACK, gone - 0.05)
+    assert tracker.update(face, gone).ids.tolist() == [0 if same else 1]
+
+
+@pytest.mark.parametrize(("moved", "same"), [(10.0, True), (16.0, False)])
+def test_a_face_is_found_again_where_it_was(moved: float, same: bool) -> None:
+    """Moved by 10 of 24 px its box overlaps the old one by 14 / 34, 0.41; by 16 px it is 8 / 40, 0.2."""
+    tracker = Tracker(dot_landmarker())
+    assert tracker.update(frame(face_points(40, 60)), 0.0).ids.tolist() == [0]
+    tracker.update(BLACK, 0.01)
+    assert tracker.update(frame(face_points(40 + moved, 60)), 0.2).ids.tolist() == [0 if same else 1]
+
+
 def test_after_a_loss_the_detector_is_asked_until_it_is_forgotten() -> None:
     detector = Detector()
     stay, gone = face_points(40, 60), face_points(120, 60)
@@ -109,11 +128,70 @@ def test_a_face_that_leaves_the_image_is_lost() -> None:
         assert not len(result) or (result.boxes[:, [0, 2]].mean(axis=1) <= WIDTH).all()
 
 
+def seeing(box: list[float], shape: Any = SHAPE, scores: Any = (1.0,), boxes: int = 1) -> pf.FaceLandmarker:
+    """A landmarker that sees a shape, in sides of the crop's middle, in whatever crop, and detects a box always."""
+    landmarker = dot_landmarker(lambda image: [box] * boxes)
+    # The crop is 1.4 times the box.
+    points = torch.from_numpy((np.asarray(shape) / 1.4 + 0.5).astype(np.float32))
+
+    def run(crops: Any) -> pf.Landmarks:
+        values = torch.tensor([scores[i % len(scores)] for i in range(len(crops))])
+        return pf.Landmarks(points.expand(len(crops), 3, 2), values[:, None].expand(-1, 3))
+
+    landmarker.runtime = run  # type: ignore[assignment]
+    return landmarker
+
+
+@pytest.mark.parametrize(
+    ("box", "is_face"),
+    [
+        pytest.param([-11, 40, 13, 64], True, id="center inside on the left"),
+        pytest.param([-14, 40, 10, 64], False, id="left"),
+        pytest.param([40, -11, 64, 13], True, id="center inside at the top"),
+        pytest.param([40, -14, 64, 10], False, id="top"),
+        pytest.param([WIDTH - 10, 40, WIDTH + 14, 64], False, id="right"),
+        pytest.param([40, HEIGHT - 10, 64, HEIGHT + 14], False, id="bottom"),
+        pytest.param([40, 40, 49, 49], True, id="9 px"),
+        pytest.param([40, 40, 47, 47], False, id="7 px"),
+    ],
+)
+def test_what_may_be_a_face(box: list[float], is_face: bool) -> None:
+    assert Tracker(seeing(box)).update(BLACK, 0).ids.tolist() == [0] * is_face
+
+
+@pytest.mark.parametrize(("stretch", "is_face"), [(2.8, True), (3.2, False)])
+def test_landmarks_may_be_three_times_as_flat_as_the_detectors_box(stretch: float, is_face: bool) -> None:
+    # Each of two looks makes it flatter by so much.
+    flat = 1 / stretch**0.5
+    for sides in ((1, flat), (flat, 1)):
+        for box in ([20, 20, 100, 100], [20, 60, 140, 80]):
+            expected = is_face or (sides[0] < 1 and box[3] == 80)
+            assert len(Tracker(seeing(box, SHAPE * sides)).update(BLACK, 0)) == expected
+
+
+def test_a_new_face_is_looked_at_in_the_crop_of_its_landmarks() -> None:
+    """Once in the detector's box and once in that of what was found there, which later crops follow from."""
+    found = Tracker(seeing([40, 40, 80, 80], SHAPE * 0.9)).update(BLACK, 0)
+    np.testing.assert_allclose(found.boxes[0, 2:4] - found.boxes[0, :2], [40 * 0.9**2] * 2, rtol=1e-4)
+
+
+def test_of_two_detections_on_a_face_the_better_look_counts() -> None:
+    found = Tracker(seeing([40, 40, 80, 80], scores=(0.6, 0.9), boxes=2)).update(BLACK, 0)
+    assert found.boxes[:, 4].tolist() == pytest.approx([0.9])
+
+
 def test_a_low_score_is_a_loss() -> None:
     dim = (frame(face_points(40, 60)) * 0.5).astype(np.uint8)
     found = list(dot_landmarker().track([frame(face_points(40, 60)), dim, dim], min_score=0.7))
     assert ids(found) == [[0], [], []]
     assert ids(list(dot_landmarker().track([frame(face_points(40, 60)), dim, dim], min_score=0.3))) == [[0]] * 3
+
+
+def test_scores_count_by_their_mean() -> None:
+    dim = frame(face_points(40, 60))
+    dim[..., :2] //= 2
+    for least, ids_of in ((0.6, [[0]] * 3), (0.75, [[0], [], []])):
+        assert ids(list(dot_landmarker().track([frame(face_points(40, 60)), dim, dim], min_score=least))) == ids_of
 
 
 def test_two_tracks_on_one_face_are_one() -> None:

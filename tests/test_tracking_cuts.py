@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipnet_fast.tracking.cuts import CutDetector
+from pipnet_fast.tracking.cuts import SIDE, CutDetector, similarity
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -39,6 +39,16 @@ def test_another_scene_is_a_cut(seed: int) -> None:
     first, second = window(scene(2 * seed), 100), window(scene(2 * seed + 1), 100)
     frames = [noisy(first, 0), noisy(first, 1), noisy(second, 2), noisy(second, 3), noisy(first, 4)]
     assert cuts(frames) == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize(("share", "is_cut"), [(0.5, False), (0.4, True)])
+def test_how_much_of_a_scene_may_change(share: float, is_cut: bool) -> None:
+    """A picture that has so much of the one before in it, the rest of another's: alike by 0.72 and by 0.57."""
+    first, second = (window(scene(seed), 100).astype(np.float64) for seed in (0, 1))
+    mixed = (share * first + (1 - share) * second).round().astype(np.uint8)
+    thumbnails = [cv2.resize(f.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for f in (first, mixed)]
+    assert similarity(*thumbnails) == pytest.approx(0.57 if is_cut else 0.72, abs=0.01)
+    assert cuts([first.astype(np.uint8), mixed]) == [False, is_cut]
 
 
 @pytest.mark.parametrize("seed", range(3))
