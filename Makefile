@@ -9,7 +9,7 @@ OUT ?= demo-out
 .PHONY: demo test lint wheel sanitize fuzz soak gpu clean
 
 demo: $(VENV)/.built
-	$(BIN)/pipnet-fast demo $(PHOTO) --out $(OUT)
+	$(BIN)/pipnet-fast demo $(if $(PHOTO),"$(PHOTO)") --out "$(OUT)"
 
 # Two processes where there are two cores; each takes up to 2.5 GB.
 test: $(VENV)/.test

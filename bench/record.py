@@ -35,11 +35,15 @@ def installed(*packages: str) -> dict[str, str]:
 
 @functools.cache
 def commit() -> str:
-    """The commit that was measured, with a plus where the tree differs from it."""
+    """The commit that was measured, with a plus where the tree differs from it; "" without git or a repository."""
     root = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+        try:
+            done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return ""
+        return done.stdout.strip()
 
     # Results are written into the tree; they do not change what is measured.
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/bench/results")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import pipnet_fast as pf
 
@@ -26,7 +26,8 @@ torch.set_num_threads(1)
 
 # The same examples in every run, or one that was not looked for fails it: `make fuzz` looks, with the other profile.
 settings.register_profile("search", print_blob=True)
-settings.register_profile("same", derandomize=True)
+# However busy the machine is.
+settings.register_profile("same", derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
 
 REQUIRE_CUDA = os.environ.get("PIPNET_REQUIRE_CUDA") == "1"

@@ -1,6 +1,5 @@
 """Whole engines: processes that fail are records, wrong subjects are not timed, and the rivals find the landmarks."""
 
-import os
 import re
 import signal
 import subprocess
@@ -258,7 +257,7 @@ def test_engines_are_those_of_compile() -> None:
     assert listed == set(pf.engines())
 
 
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in Linux' /proc")
 def test_interrupt_ends_the_workers() -> None:
     command = [sys.executable, "-m", "bench", "e2e", *NETWORK, "--engines", "official"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)

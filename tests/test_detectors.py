@@ -56,6 +56,8 @@ def test_haar_finds_the_one_face(haar: HaarDetector, photo: Pixels) -> None:
     assert boxes.shape == (1, 5)
     assert boxes[0, 4] == 1
     assert overlap(boxes[0], FACE) > 0.75
+    # The cascade's square, (176, 70) to (274, 168), in the style that was measured; to a pixel of the search.
+    np.testing.assert_allclose(boxes[0, :4], [181.5, 89.2, 268.5, 172.6], atol=1)
 
 
 def test_haar_follows_the_face(haar: HaarDetector, photo: Pixels) -> None:
@@ -230,7 +232,7 @@ def test_yunet_maps_and_sorts_boxes(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     image = np.random.randint(0, 256, (90, 120, 3), dtype=np.uint8)
     boxes = detector(image)
     assert boxes.dtype == np.float32
-    np.testing.assert_allclose(boxes[:, :4], YuNetDetector.STYLE.to_tight(rows[::-1, :4].astype(float)), atol=1e-4)
+    np.testing.assert_allclose(boxes[:, :4], [[29.61, 50, 50.87, 80.96], [4.805, 11, 15.435, 26.48]], atol=1e-4)
     np.testing.assert_array_equal(boxes[:, 4], [0.875, 0.75])
     # OpenCV takes width before height, and blue first.
     assert network.size == (120, 90)
@@ -245,7 +247,7 @@ def test_yunet_searches_large_images_smaller(monkeypatch: pytest.MonkeyPatch, tm
     boxes = detector(np.zeros((side * 2, side * 4, 3), dtype=np.uint8))
     assert network.size == (side, side // 2)
     assert network.image.shape == (side // 2, side, 3)
-    np.testing.assert_allclose(boxes[:, :4], YuNetDetector.STYLE.to_tight(np.array([[40.0, 80, 120, 160]])), atol=1e-3)
+    np.testing.assert_allclose(boxes[:, :4], [[37.66, 120, 165.22, 243.84]], atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,17 @@ def dense(model: pf.PIPNet, task: Task, x: Tensor, points: Tensor, index: Tensor
     return [squares / scores, *(float(torch.cat(parts).mean()) for parts in votes.values())]
 
 
+def test_tasks_are_figure_8s() -> None:
+    """Strides 128, 64 and 32: maps pooled twice, once, and the network's own with all that is trained by hand."""
+    found = {task.name: (task.levels, task.offsets, task.labels) for task in TASKS.values()}
+    assert found == {
+        "task1": ((2,), False, True),
+        "task2": ((1,), False, True),
+        "task3": ((0,), True, True),
+        "dann": ((), False, False),
+    }
+
+
 @pytest.mark.parametrize("mean", ["cells", "faces"])
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 @pytest.mark.parametrize("task", ["task1", "task2", "task3"])

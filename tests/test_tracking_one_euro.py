@@ -99,5 +99,14 @@ def test_half_smoothing_takes_four_fifths_of_the_jitter_and_lags_less_than_10_ms
     assert 0 < lag_frames / 30 < 0.01
 
 
+@pytest.mark.parametrize(("smoothing", "min_cutoff", "beta"), [(0.5, 1.0, 32.0), (1.0, 0.25, 8.0)])
+def test_constants_of_settings(smoothing: float, min_cutoff: float, beta: float, times: list[float]) -> None:
+    paths = np.cumsum(np.random.default_rng(8).normal(0, 1, (60, 5, 2)), axis=0)
+    found, expected = one_euro(smoothing), OneEuroFilter(min_cutoff, beta)
+    assert found is not None
+    for points, time in zip(paths, times, strict=True):
+        np.testing.assert_allclose(found(points, time, 50.0), expected(points, time, 50.0), atol=1e-9)
+
+
 def test_no_smoothing_has_no_filter() -> None:
     assert one_euro(0) is None

@@ -335,6 +335,24 @@ def test_parts_of_a_partly_labelled_batch_are_as_the_whole(kind: str) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_gradients_are_clipped_at_their_own_size(precision: str) -> None:
+    """In float16 they are scaled up by 65,536 until then; plain descent goes as far as they are long."""
+    model = {"width": 0.0625, "num_neighbors": 4, "input_size": 64}
+    options = {"batch_size": 4, "precision": precision, "clip_norm": 0.01}
+    config = TrainConfig.from_dict({"model": model, "optimization": options})
+    learner = Learner(
+        Objective(create_model(config.model, nineteen(), pretrained=False), config.optimization), config, CPU
+    )
+    learner.optimizer = torch.optim.SGD(learner.model.parameters(), lr=1.0)
+    start = [p.detach().clone() for p in learner.model.parameters()]
+    crops = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    learner.step(Batch(crops, torch.rand(4, 19, 2), torch.arange(4)), 0.0)
+    steps = [(p.detach() - q).norm() for p, q in zip(learner.model.parameters(), start, strict=True)]
+    length = float(torch.stack(steps).norm())
+    assert length == pytest.approx(0.01 * learner.optimizer.param_groups[0]["lr"], rel=1e-2)
+
+
 @pytest.mark.parametrize(
     ("changes", "world", "message"),
     [
