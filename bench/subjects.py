@@ -56,7 +56,7 @@ def ours(device: str) -> dict[str, Subject]:
 
 
 def ours_dense(device: str) -> dict[str, Subject]:
-    """The same engines, of which each runs the dense head too, with the official decode behind it."""
+    """The same engines, of which each runs the dense head too, with ``pf.ops.decode`` behind it."""
     return {
         f"dense-{e}": Subject(PREFIX + e + DENSE, f"{_RIVALS}ours:build", {"engine": e, "dense": True})
         for e in ENGINES[device]

@@ -5,11 +5,10 @@ from torch import Tensor, nn
 
 import pipnet_fast as pf
 from bench.networks import Crops
-from bench.rivals.official import EagerDecode
 from bench.task import Built, Points, Task
 from pipnet_fast.engines._types import WeightStorage
 from pipnet_fast.models.pipnet import HEAD_LAYERS
-from pipnet_fast.ops import Landmarks
+from pipnet_fast.ops import HeadMaps, Landmarks
 
 # The engines of pf.compile on each device.
 ENGINES = {
@@ -19,7 +18,7 @@ ENGINES = {
 
 
 def build(task: Task, engine: str, dense: bool = False, weight_storage: WeightStorage | None = None) -> Built:
-    """A runtime of ``engine``; with ``dense``, the engine runs the whole dense head and decoding is eager."""
+    """A runtime of ``engine``; with ``dense`` it runs the whole dense head, and ``pf.ops.decode`` is behind it."""
     model = task.model()
     runtime = pf.compile(
         DenseModel(model) if dense else model,
@@ -51,7 +50,7 @@ class DenseModel(nn.Module):
         self.head.load_state_dict(
             {"weight": weight, "bias": torch.cat([layer.get_parameter("bias") for layer in layers])}
         )
-        self.decode = EagerDecode(model)
+        self.table = model.table
         self.eval()
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -60,7 +59,5 @@ class DenseModel(nn.Module):
         return maps
 
     def landmarks(self, features: Tensor) -> Landmarks:
-        """Decode them one image at a time, as the official code."""
-        maps = [m.contiguous().float() for m in torch.split(features, self.rows, dim=1)]
-        points = [self.decode([m[i : i + 1] for m in maps]) for i in range(len(features))]
-        return Landmarks(torch.stack(points), maps[0].amax(dim=(2, 3)))
+        """Decode them where they lie: in C++ or Triton, as the fused head is."""
+        return pf.ops.decode(HeadMaps(*torch.split(features, self.rows, dim=1)), self.table)
