@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 import pipnet_fast as pf
+from pipnet_fast.engines._lower import lower
+from pipnet_fast.engines._types import WeightStorage
+from pipnet_fast.engines.fold import fold_trunk
+from pipnet_fast.engines.plan_file import PlanNetwork
+from pipnet_fast.ops import BoundHead
 from tests.inputs import randomized
 from tests.tolerances import ENGINE, assert_landmarks_close
 
@@ -26,6 +31,11 @@ def tiny(name: str = "resnet18", **options: Any) -> pf.PIPNet:
     mean_shape = np.random.RandomState(0).rand(N, 2)
     defaults = {"num_landmarks": N, "num_neighbors": 3, "input_size": 64, "mean_shape": mean_shape}
     return randomized(**{**defaults, **MODELS[name], **options})
+
+
+def network_of(model: pf.PIPNet, storage: WeightStorage = "float32") -> PlanNetwork:
+    layers = lower(fold_trunk(model), model.config.input_size)
+    return PlanNetwork(model.config.input_size, layers, BoundHead(model.head, model.table), weight_storage=storage)
 
 
 def crops_for(model: pf.PIPNet, batch: int) -> Tensor:

@@ -1,7 +1,6 @@
 """The C++ engine: every backbone on every instruction set, what its plans hold, and what it refuses."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,15 +14,15 @@ from torch import Tensor, nn
 
 import pipnet_fast as pf
 from pipnet_fast.backbones import BACKBONES
-from pipnet_fast.engines._lower import lower
-from pipnet_fast.engines._types import WeightStorage
 from pipnet_fast.engines.cpp import Plan
 from pipnet_fast.engines.fold import fold_trunk
-from pipnet_fast.engines.plan_file import PlanNetwork, serialize
+from pipnet_fast.engines.plan_file import serialize
 from pipnet_fast.ops import BoundHead
 from pipnet_fast.pipeline.images import normalize
-from tests.engine_cases import MODELS, assert_same, crops_for, tiny
+from tests.engine_cases import MODELS, assert_same, crops_for, network_of, tiny
 from tests.inputs import randomized
+from tests.processes import Process
+from tests.threads import print_pinned, print_threads_of_plans
 from tests.tolerances import ENGINE, assert_landmarks_close
 
 pytestmark = pytest.mark.skipif(not pf.engines()["cpp"], reason=str(pf.engines().reasons.get("cpp")))
@@ -54,11 +53,6 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _C.use_isa(request.param)
     yield request.param
     _C.use_isa(before)
-
-
-def network_of(model: pf.PIPNet, storage: WeightStorage = "float32") -> PlanNetwork:
-    layers = lower(fold_trunk(model), model.config.input_size)
-    return PlanNetwork(model.config.input_size, layers, BoundHead(model.head, model.table), weight_storage=storage)
 
 
 def tolerance_of(backbone: str) -> float:
@@ -265,25 +259,7 @@ def test_weights_in_float16_are_asked_for_at_the_door() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads can be pinned on Linux only")
 def test_threads_are_pinned_to_cores_and_set_free() -> None:
-    program = """
-import os, torch, pipnet_fast as pf
-from tests.engine_cases import crops_for, tiny
-torch.set_num_threads(2)
-model = tiny()
-pf.compile(model, engine="torch")(crops_for(model, 8))
-before = {entry for entry in os.listdir("/proc/self/task")}
-core = max(os.sched_getaffinity(0))
-pf.pin_threads([core])
-pf.compile(model, engine="cpp")(crops_for(model, 8))
-new = {entry for entry in os.listdir("/proc/self/task")} - before
-assert new, "no thread of its own"
-print(sorted({tuple(os.sched_getaffinity(int(thread))) == (core,) for thread in new}))
-pf.pin_threads([])
-print(sorted({os.sched_getaffinity(int(thread)) == os.sched_getaffinity(0) for thread in new}))
-"""
-    found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1]
-    )
+    found = Process(print_pinned).end()
     assert found.stdout.split() == ["[True]", "[True]"], found.stderr
 
 
@@ -298,19 +274,5 @@ def test_numbers_that_are_no_cores_are_refused(number: int) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 def test_a_plan_is_made_with_as_many_threads_as_asked_for() -> None:
-    program = """
-import os
-from pipnet_fast.engines.cpp import Plan
-from pipnet_fast.engines.plan_file import serialize
-from tests.engine_cases import tiny
-from tests.test_engines_cpp import network_of
-for threads in (1, 3):
-    data = serialize(network_of(tiny()))
-    before = len(os.listdir("/proc/self/task"))
-    Plan(data, threads)
-    print(len(os.listdir("/proc/self/task")) - before)
-"""
-    found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1]
-    )
+    found = Process(print_threads_of_plans).end()
     assert found.stdout.split() == ["0", "2"], found.stderr

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,20 @@ def alone(tmp_path: Path) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("missing", [0.0, 0.4], ids=["all-labelled", "some-missing"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param(
+            0.0,
+            marks=pytest.mark.skipif(
+                os.environ.get("PIPNET_SLOW") != "1",
+                reason="torchrun takes most of a minute; PIPNET_SLOW=1 runs it",
+            ),
+            id="all-labelled",
+        ),
+        pytest.param(0.4, id="some-missing"),
+    ],
+)
 def test_two_processes_are_as_one(tmp_path: Path, missing: float) -> None:
     write_faces(tmp_path, "train", 16, missing=missing)
     words = arguments(tmp_path, tmp_path / "two", **OPTIONS)
