@@ -84,8 +84,7 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     if dtype != torch.bfloat16:
         compile_head("contiguous", empty(1, 512, 8, 8), 98, 10)
         compile_head("sliced", empty(1, 512, 8, 11)[..., :8], 98, 10)
-        # Each takes seconds, so not in every size and type.
-        for b in (1,) if dtype == torch.float32 else (256,):
+        for b in (1, 256):
             compile_head("aflw19", channels_last(b, 96, 16, 16), 19, 18)
             compile_head("odd", channels_last(b, 33, 5, 3), 5, 3)
             compile_head("mesh", channels_last(b, 1280, 4, 4), 478, 40)

@@ -21,6 +21,8 @@ from pipnet_fast.pipeline.landmarker import FaceLandmarker
 
 # The end of the names of the pictures that this command writes.
 PICTURE = "_landmarks.png"
+# The table of all faces.
+TABLE = "landmarks.csv"
 # How the records begin that it writes.
 RECORD_START = '{"photo": '
 # File systems take 255 bytes; eight are left for a number.
@@ -59,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_targets(out, names)
     found = read = 0
     # File names need not be UTF-8, but the table must be.
-    with open(out / "landmarks.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with open(out / TABLE, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
         table.writerow(header(landmarker.model.config.num_landmarks))
         jobs = zip(photos, names, strict=True)
@@ -121,10 +123,11 @@ def target_names(photos: Sequence[Path], out: Path) -> list[str]:
     taken: set[str] = {"landmarks"}
     names = []
     for photo in photos:
-        name, number = _shortened(photo.stem), 2
+        stem, number = _shortened(photo.stem), 2
+        name = stem
         # Compared without case, for some file systems do.
         while name.lower() in taken or (out / f"{name}{PICTURE}").resolve() in inputs:
-            name, number = f"{_shortened(photo.stem)}_{number}", number + 1
+            name, number = f"{stem}_{number}", number + 1
         taken.add(name.lower())
         names.append(name)
     return names
@@ -132,7 +135,7 @@ def target_names(photos: Sequence[Path], out: Path) -> list[str]:
 
 def check_targets(out: Path, names: Sequence[str]) -> None:
     """Raise a ValueError if a file that is to be written is there already and not this command's."""
-    starts = {f"{name}.json": RECORD_START for name in names} | {"landmarks.csv": ",".join(header(0))}
+    starts = {f"{name}.json": RECORD_START for name in names} | {TABLE: ",".join(header(0))}
     for name, start in starts.items():
         path = out / name
         if os.path.lexists(path) and not _begins_with(path, start):

@@ -170,7 +170,7 @@ def warn_of_other_crops(data: FaceData, rule: CropRule) -> str | None:
 
     Seen on the faces that are labelled in full; None if there are none.
     """
-    complete = [s for s in data.samples if s.landmarks is not None and np.isfinite(s.landmarks).all()]
+    complete = [sample for sample in data.samples if sample.is_complete]
     if data.tight or not complete:
         return None
     faces = replace(data, samples=complete)

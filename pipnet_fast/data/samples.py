@@ -39,6 +39,11 @@ class Sample:
         """Whether it is known where the face is; else the box is NaN, and a detector is to find it."""
         return bool(np.isfinite(self.box).all())
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every landmark is labelled."""
+        return self.landmarks is not None and bool(np.isfinite(self.landmarks).all())
+
 
 @dataclass(frozen=True, eq=False)
 class BadSample:
@@ -110,8 +115,7 @@ class FaceData:
         if self.tight:
             return self.crop
         labelled = [s for s in self.samples if s.landmarks is not None]
-        complete = [s for s in self.samples if s.landmarks is not None and np.isfinite(s.landmarks).all()]
-        faces = replace(self, samples=complete or labelled)
+        faces = replace(self, samples=[s for s in labelled if s.is_complete] or labelled)
         if not len(faces):
             raise ValueError(f"{self.name}: crops of tight boxes: expected labelled faces, got none")
         try:

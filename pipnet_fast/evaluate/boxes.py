@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipnet_fast.data.errors import BadSamples
-from pipnet_fast.data.samples import FaceData, Sample, tight_box
+from pipnet_fast.data.samples import FaceData, tight_box
 from pipnet_fast.pipeline.detectors import Detector
 from pipnet_fast.pipeline.overlap import union_shares
 
@@ -24,7 +24,7 @@ def label_boxes(data: FaceData) -> Floats:
     """
     boxes = np.full((len(data), 4), np.nan)
     for row, sample in zip(boxes, data.samples, strict=True):
-        if _is_labelled(sample):
+        if sample.landmarks is not None and np.isfinite(sample.landmarks).all(axis=1).any():
             row[:] = tight_box(sample.landmarks, str(sample.image))
     return boxes
 
@@ -46,7 +46,7 @@ def detected_boxes(data: FaceData, detector: Detector, *, skip_bad: bool = False
     """
     boxes, bad = label_boxes(data), BadSamples(skip_bad)
     for row, sample in zip(boxes, data.samples, strict=True):
-        if not _is_labelled(sample):
+        if np.isnan(row).all():
             continue
         with bad.guard(str(sample.image)):
             found = np.asarray(detector(sample.image.read()), dtype=np.float64)
@@ -59,7 +59,3 @@ def detected_boxes(data: FaceData, detector: Detector, *, skip_bad: bool = False
 def overlap(boxes: npt.NDArray[np.floating[Any]], other: npt.NDArray[np.floating[Any]]) -> Floats:
     """Intersection over union of boxes (n, 4 or more) with one box (4,)."""
     return union_shares(boxes, other[None])[:, 0]
-
-
-def _is_labelled(sample: Sample) -> bool:
-    return sample.landmarks is not None and bool(np.isfinite(sample.landmarks).all(axis=1).any())

@@ -50,7 +50,7 @@ def fit_detector(detector: str, data: FaceData, *, skip_bad: bool = False) -> Fi
     """
     find = create_detector(detector)
     assert find is not None
-    complete = [s for s in data.samples if s.landmarks is not None and np.isfinite(s.landmarks).all()]
+    complete = [sample for sample in data.samples if sample.is_complete]
     seen, wanted = [], []
     bad = BadSamples(skip_bad)
     for sample in tqdm(complete, unit="face", leave=False, disable=None):

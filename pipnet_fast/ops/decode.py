@@ -24,6 +24,7 @@ from pipnet_fast.ops._merge import (
     votes_at,
     winning_cells,
 )
+from pipnet_fast.ops._modes import has_values
 from pipnet_fast.ops.types import HeadMaps, Landmarks
 
 Result = tuple[Tensor, Tensor]
@@ -159,7 +160,8 @@ def decode(maps: HeadMaps, table: NeighborTable, backend: Backend = "auto") -> L
     chosen = choose("decode", backend, maps.score)
     if chosen == "reference":
         result = reference(*args)
-        reject_nan("decode", maps.score)
+        if has_values(maps.score):
+            reject_nan("decode", maps.score)
         return Landmarks(*result)
     if chosen == "triton" and maps.score.device.type == "cpu":
         return Landmarks(*_triton(*args))

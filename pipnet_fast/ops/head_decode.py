@@ -28,7 +28,7 @@ from pipnet_fast.ops._merge import (
     result_dtype,
     winning_cells,
 )
-from pipnet_fast.ops._modes import are_watched, no_autocast
+from pipnet_fast.ops._modes import are_watched, has_values, no_autocast
 from pipnet_fast.ops.types import CPU_PANEL, STORAGES, HeadWeights, Landmarks
 
 if TYPE_CHECKING:
@@ -247,7 +247,8 @@ def head_decode(features: Tensor, head: HeadWeights, table: NeighborTable, backe
     chosen = choose("head_decode", backend, features)
     if chosen == "reference":
         result = reference(*args)
-        reject_nan("head_decode", score_map(features.detach().to(result_dtype(features.dtype)), head))
+        if has_values(features):
+            reject_nan("head_decode", score_map(features.detach().to(result_dtype(features.dtype)), head))
         return Landmarks(*result)
     if chosen == "triton" and features.device.type == "cpu":
         return Landmarks(*_triton(*args))
