@@ -2,6 +2,8 @@
 
 import argparse
 import importlib.util
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +12,9 @@ import pipnet_fast as pf
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--pure", action="store_true", help="expect an install without the C++ extension")
-pure = parser.parse_args().pure
+parser.add_argument("--library", type=Path, help="the C library's example program, to find what the package finds")
+arguments = parser.parse_args()
+pure = arguments.pure
 
 backends = pf.ops.backends()
 print(pf.__file__, backends)
@@ -27,6 +31,24 @@ assert torch.allclose(landmarks.points_frac, expected.points_frac, atol=1e-4)
 # Found, not imported: triton need not be here.
 assert importlib.util.find_spec("pipnet_fast.kernels") is not None
 
-faces = pf.FaceLandmarker()(np.zeros((64, 64, 3), dtype=np.uint8))
+landmarker = pf.FaceLandmarker()
+faces = landmarker(np.zeros((64, 64, 3), dtype=np.uint8))
 assert faces.landmarks.shape == (0, 68, 2)
+
+if arguments.library:
+    from skimage.data import astronaut
+
+    photo = astronaut()
+    landmarker = pf.FaceLandmarker(color="rgb")
+    points = landmarker(photo).landmarks[0]
+    box = (*points.min(axis=0), *points.max(axis=0))
+    Path("photo.ppm").write_bytes(b"P6 %d %d 255\n" % photo.shape[1::-1] + photo.tobytes())
+    pf.save_plan(landmarker.model, "box.plan")
+    command = [arguments.library, "box.plan", "photo.ppm", *map(str, box)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    found = np.array([line.split() for line in printed.splitlines()], dtype=float)
+    faces = landmarker(photo, [box])
+    # OpenCV, which cuts the package's crops, rounds otherwise.
+    assert np.abs(found[:, :2] - faces.landmarks[0]).max() < 0.1, found
+    assert np.abs(np.clip(found[:, 2], 0, 1) - faces.scores[0]).max() < 0.02, found
 print("smoke test passed")
