@@ -162,16 +162,16 @@ async def _client(
 ) -> None:
     """Add what one client sees between ``start`` and ``seconds`` later."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    place = number * len(bodies) // clients
-    before = time.perf_counter()
-    while before < start + seconds:
-        await _ask(reader, writer, bodies[place % len(bodies)])
-        now = time.perf_counter()
-        if before >= start:
-            found.milliseconds.append((now - before) * 1e3)
-            found.seconds = max(found.seconds, now - start)
-        place, before = place + 1, now
-    writer.close()
+    with contextlib.closing(writer):
+        place = number * len(bodies) // clients
+        before = time.perf_counter()
+        while before < start + seconds:
+            await _ask(reader, writer, bodies[place % len(bodies)])
+            now = time.perf_counter()
+            if before >= start:
+                found.milliseconds.append((now - before) * 1e3)
+                found.seconds = max(found.seconds, now - start)
+            place, before = place + 1, now
     await writer.wait_closed()
 
 

@@ -174,14 +174,16 @@ def judge(found: Floats, clip: Clip) -> dict[str, float]:
     still = np.einsum("tij,tnj->tni", np.linalg.inv(turns), found - clip.affines[:, None, :, 2])
     jerk = np.linalg.norm(np.diff(still, n=2, axis=0), axis=2)
     eyes = np.linalg.norm(clip.labels[OUTER_EYES[0]] - clip.labels[OUTER_EYES[1]])
-    speed = np.gradient(clip.truth, 1 / FPS, axis=0)
-    behind = np.einsum("tij,tnj->tni", turns, still - np.nanmean(still, axis=0))
-    seen = np.isfinite(found)
-    moved = float((speed[seen] ** 2).sum())
+    # Landmarks that come late are behind in proportion to their speed. Both are held against their own means: errors
+    # that stay are no lag, and a clip that ends within a period has a mean speed.
+    speed = np.einsum("tij,tnj->tni", np.linalg.inv(turns), np.gradient(clip.truth, 1 / FPS, axis=0))
+    speed[np.isnan(still)] = np.nan
+    ahead, speed = (values - np.nanmean(values, axis=0) for values in (still, speed))
+    moved = float(np.nansum(speed**2))
     return {
         "jitter": 100 * float(np.sqrt(np.nanmean(jerk**2))) / side,
         "NME": 100 * float(np.nanmean(np.linalg.norm(still - clip.labels, axis=2)) / eyes),
-        "lag": -1e3 * float((behind[seen] * speed[seen]).sum()) / moved if moved else 0.0,
+        "lag": -1e3 * float(np.nansum(ahead * speed)) / moved if moved else 0.0,
     }
 
 

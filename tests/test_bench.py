@@ -169,6 +169,36 @@ def test_accuracy_measures_every_model_by_the_labels_it_is_asked_for(
             assert medians[subject, metric] == pytest.approx(median, abs=1e-9), metric
 
 
+def test_figures_hold_what_the_records_say() -> None:
+    figures, committed = bench("figures"), bench("record").read(ROOT / "bench/results/amd-epyc-avx512.json")
+    (axes,) = figures.speed_accuracy(committed).axes
+    drawn = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.get_lines()}
+    assert drawn.keys() == figures.PUBLISHED_NME.keys()
+    rates = {r.subject: r.median for r in committed if r.case == "fps" and r.metric.startswith("FPS, engine")}
+    for head, points in drawn.items():
+        expected = {
+            (rates[f"{head} {b}"], nme) for b, nme in figures.PUBLISHED_NME[head].items() if f"{head} {b}" in rates
+        }
+        assert set(points) == expected
+        assert points
+    (axes,) = figures.latency_floor(committed).axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    shape = bench("tables").BASE_TEXT
+    latencies = {
+        r.subject: r.median
+        for r in committed
+        if (r.case, r.shape, r.threads, r.metric) == ("head", shape, 1, "latency")
+    }
+    assert [bar.get_width() for bar in axes.patches] == [latencies[name] for name in names]
+
+
+def test_each_exported_file_is_held_against_the_dense_maps_of_its_runtime() -> None:
+    export = bench("export")
+    baselines = {key: export.baseline(subject).name for key, subject in export.SUBJECTS.items()}
+    for runtime, name in (("ort", "ONNX Runtime, dense maps"), ("openvino", "OpenVINO, dense maps")):
+        assert all(found.startswith(name) for key, found in baselines.items() if key.partition("-")[0] == runtime)
+
+
 @pytest.mark.parametrize("page", ["README.md", "bench/README.md", "bench/PRODUCTION.md", "bench/SELFTRAIN.md"])
 def test_pages_show_the_committed_records(page: str, tmp_path: Path, records: RunBench) -> None:
     committed = (ROOT / page).read_text(encoding="utf-8")
