@@ -93,7 +93,8 @@ def draw_curves(history: Sequence[Row], path: Path) -> None:
     panels["learning rate"].plot(epochs, [row["learning_rate"] for row in history], color="C2")
     panels["learning rate"].ticklabel_format(axis="y", scilimits=(0, 0))
     for title, panel in panels.items():
-        panel.set_title(title)
+        # In its place by hand, too.
+        panel.set_title(title, y=1.0)
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
