@@ -56,21 +56,26 @@ def measure(arguments: argparse.Namespace) -> list[Record]:
                     found[subject.name, count].append(_in_process(subject, source, arguments.engine))
     records = []
     for subject in subjects:
-        records += _records(subject, small, large, found, arguments.engine)
+        records += _records(subject, small, large, found, arguments)
     return records
 
 
 def _records(
-    subject: Subject, small: int, large: int, found: dict[tuple[str, int], list[dict[str, float]]], engine: str
+    subject: Subject,
+    small: int,
+    large: int,
+    found: dict[tuple[str, int], list[dict[str, float]]],
+    arguments: argparse.Namespace,
 ) -> list[Record]:
     shared: dict[str, Any] = {"case": "annotate", "subject": subject.name, "device": device_name("cpu")}
     shared |= {"threads": subject.processes or 1, "dtype": "float32"}
     shared["versions"] = {**versions(), **installed("opencv-python-headless", "pyarrow")}
-    of_all = {**shared, "shape": f"ytf68, Haar, the model in the box, {engine}; {small} and {large} pictures"}
+    pictures = f"{arguments.data.name}, Haar, the model in the box, {arguments.engine}"
+    of_all = {**shared, "shape": f"{pictures}; {small} and {large} pictures"}
     records = []
     for count in (small, large):
         runs = found[subject.name, count]
-        shape = {**shared, "shape": f"ytf68, Haar, the model in the box, {engine}; {count} pictures"}
+        shape = {**shared, "shape": f"{pictures}; {count} pictures"}
         records.append(measured(shape, "pictures per second", "1/s", [count / run["seconds"] for run in runs]))
         records.append(measured(shape, "peak memory, all processes", "MB", [run["peak"] / 1e6 for run in runs]))
     ones, others = found[subject.name, small], found[subject.name, large]

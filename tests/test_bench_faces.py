@@ -1,6 +1,7 @@
 """Cases on labelled faces: their measures against known answers, and each case once on a photo moved about."""
 
 import csv
+import json
 from pathlib import Path
 
 import cv2
@@ -131,6 +132,32 @@ def test_detector_boxes_case_undoes_the_style(records: RunBench, folder: Path) -
     middle = center + size * (style.shift_x, style.shift_y)
     half = size * (style.scale_x, style.scale_y) / 2
     np.testing.assert_allclose(boxes.undo(np.concatenate((middle - half, middle + half)), style), raw)
+
+
+def test_annotate_case_finds_in_processes_what_the_loop_finds(
+    records: RunBench, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    annotate, said = bench("annotate"), []
+
+    def here(module: str, *words: str) -> dict[str, float]:
+        """A run in this process, for others take seconds to begin."""
+        records.call(module.removeprefix("bench."), *words)
+        said.append(json.loads(capsys.readouterr().out))
+        return {**said[-1], "peak": 1e6}
+
+    monkeypatch.setattr(annotate, "in_processes", here)
+    monkeypatch.setattr(cv2, "setNumThreads", lambda count: None)
+    options = ("--images", "2", "--times", "2", "--processes", "1", "--rounds", "1", "--engine", "torch")
+    found = records("annotate", "--data", str(folder), *options)
+    assert [run["faces"] for run in said] == [2, 2, 4, 4]
+    rates = {(r["subject"], r["shape"].rpartition("; ")[2]): r for r in found if r["metric"] == "pictures per second"}
+    assert list(rates) == [
+        (subject, f"{count} pictures") for subject in (annotate.LOOP, "annotate, 1 process") for count in (2, 4)
+    ]
+    assert rates["annotate, 1 process", "4 pictures"]["median"] == pytest.approx(4 / said[3]["seconds"], rel=1e-3)
+    (size,) = (r["median"] for r in found if r["metric"] == "table, bytes a face")
+    assert size == pytest.approx(said[3]["bytes"] / 4, rel=1e-3)
 
 
 def test_domain_gap_hides_labels_and_nobody_is_in_two_sets(
