@@ -26,7 +26,7 @@ lint: $(VENV)/.lint
 	cp pipnet_fast/_C.pyi build/typecheck/stub/pipnet_fast && touch build/typecheck/stub/pipnet_fast/__init__.pyi
 	MYPYPATH=build/typecheck/stub $(BIN)/stubtest --allowlist .stubtest-allowlist pipnet_fast._C
 
-# The wheel on its own, outside the tree.
+# The wheel and the C library on their own, outside the tree.
 WHEEL ?= build/wheel
 wheel: $(VENV)/.built
 	.ci/wheel $(BIN)/python $(WHEEL)

@@ -169,14 +169,14 @@ def follow(results: Iterator[pf.Faces], truth: Floats) -> tuple[Floats, int]:
 def judge(found: Floats, clip: Clip) -> dict[str, float]:
     """Jitter and error in percent of the face's side and of the eyes' distance; lag in milliseconds."""
     side = np.sqrt((tight_boxes(clip.labels[None])[0, 2:] - tight_boxes(clip.labels[None])[0, :2]).prod())
-    turns = clip.affines[:, :, :2]
+    back = np.linalg.inv(clip.affines[:, :, :2])
     # Where the landmarks are in the photo, which does not move.
-    still = np.einsum("tij,tnj->tni", np.linalg.inv(turns), found - clip.affines[:, None, :, 2])
+    still = np.einsum("tij,tnj->tni", back, found - clip.affines[:, None, :, 2])
     jerk = np.linalg.norm(np.diff(still, n=2, axis=0), axis=2)
     eyes = np.linalg.norm(clip.labels[OUTER_EYES[0]] - clip.labels[OUTER_EYES[1]])
     # Landmarks that come late are behind in proportion to their speed. Both are held against their own means: errors
     # that stay are no lag, and a clip that ends within a period has a mean speed.
-    speed = np.einsum("tij,tnj->tni", np.linalg.inv(turns), np.gradient(clip.truth, 1 / FPS, axis=0))
+    speed = np.einsum("tij,tnj->tni", back, np.gradient(clip.truth, 1 / FPS, axis=0))
     speed[np.isnan(still)] = np.nan
     ahead, speed = (values - np.nanmean(values, axis=0) for values in (still, speed))
     moved = float(np.nansum(speed**2))

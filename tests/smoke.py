@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import pipnet_fast as pf
+from pipnet_fast.crop import tight_boxes
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--pure", action="store_true", help="expect an install without the C++ extension")
@@ -31,7 +32,7 @@ assert torch.allclose(landmarks.points_frac, expected.points_frac, atol=1e-4)
 # Found, not imported: triton need not be here.
 assert importlib.util.find_spec("pipnet_fast.kernels") is not None
 
-landmarker = pf.FaceLandmarker()
+landmarker = pf.FaceLandmarker(color="rgb")
 faces = landmarker(np.zeros((64, 64, 3), dtype=np.uint8))
 assert faces.landmarks.shape == (0, 68, 2)
 
@@ -39,9 +40,7 @@ if arguments.library:
     from skimage.data import astronaut
 
     photo = astronaut()
-    landmarker = pf.FaceLandmarker(color="rgb")
-    points = landmarker(photo).landmarks[0]
-    box = (*points.min(axis=0), *points.max(axis=0))
+    (box,) = tight_boxes(landmarker(photo).landmarks)
     Path("photo.ppm").write_bytes(b"P6 %d %d 255\n" % photo.shape[1::-1] + photo.tobytes())
     pf.save_plan(landmarker.model, "box.plan")
     command = [arguments.library, "box.plan", "photo.ppm", *map(str, box)]

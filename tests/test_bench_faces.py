@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,6 @@ from pipnet_fast.pipeline.images import read_rgb
 from tests.commands import RunBench, bench
 from tests.pictures import centers, dots
 
-DATA = "--split", "train", "--data"
 STILL, SWAYING = "at rest", "swaying"
 
 
@@ -63,10 +63,7 @@ def test_truth_has_no_jitter_no_error_and_no_lag(clip) -> None:
 
 def test_a_shift_in_the_photo_is_error_and_no_jitter(clip) -> None:
     eyes = np.linalg.norm(clip.labels[36] - clip.labels[45])
-    shifted = (
-        np.einsum("tij,nj->tni", clip.affines[:, :, :2], clip.labels + np.array([3.0, 4.0]))
-        + clip.affines[:, None, :, 2]
-    )
+    shifted = replace(clip, labels=clip.labels + np.array([3.0, 4.0])).truth
     assert bench("tracking").judge(shifted, clip) == pytest.approx({"jitter": 0, "NME": 500 / eyes, "lag": 0}, abs=1e-9)
 
 
@@ -96,9 +93,8 @@ def test_frames_show_the_face_where_the_truth_is(clip) -> None:
 def test_tracking_case(records: RunBench, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracking = bench("tracking")
     monkeypatch.setattr(tracking, "FACES_TOGETHER", (1,))
-    found = records(
-        "tracking", *DATA, str(folder), "--people", "2", "--frames", "6", "--rounds", "1", "--motion", STILL
-    )
+    options = ("--people", "2", "--frames", "6", "--rounds", "1", "--motion", STILL)
+    found = records("tracking", "--data", str(folder), "--split", "train", *options)
     by = {(r["subject"], r["metric"]): r["median"] for r in found if STILL in r["shape"]}
     for method in tracking.METHODS:
         assert by[method, "NME"] < 5

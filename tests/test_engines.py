@@ -1,6 +1,5 @@
 """Every engine against ``predict``, and everything around them: doors, batches, threads, copies."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from pipnet_fast.engines import onnxruntime, openvino
 from pipnet_fast.engines._onnx import to_onnx
 from pipnet_fast.models.pipnet import HEAD_LAYERS
 from pipnet_fast.pipeline.images import normalize
+from tests import slow
 from tests.engine_cases import MODELS, N, assert_same, crops_for, require, tiny
 from tests.inputs import second_best_gap
 from tests.tolerances import ENGINE
@@ -68,8 +68,8 @@ Compiled = Callable[[str, str], pf.Runtime]
 def compiled(runtimes: dict[tuple[str, str], pf.Runtime]) -> Compiled:
     def get(engine: str, name: str = "resnet18") -> pf.Runtime:
         require(engine)
-        if (engine, name) in SLOW and os.environ.get("PIPNET_SLOW") != "1":
-            pytest.skip("compiles for up to a minute; PIPNET_SLOW=1 runs it")
+        if (engine, name) in SLOW and slow.SKIPPED:
+            pytest.skip(slow.reason("compiles for up to a minute"))
         if (engine, name) not in runtimes:
             # Two sizes are compiled twice, so only where that is quick.
             batch_size = 2 if name == "resnet18" and engine != "inductor" else 1

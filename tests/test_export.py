@@ -1,7 +1,6 @@
 """Exported files in the runtimes that they are for, which know nothing of this package, against ``predict``."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +23,11 @@ from pipnet_fast.pipeline.images import normalize
 from tests import exported
 from tests.engine_cases import require, tiny
 from tests.exported import RUNTIMES, SIZE, noise
+from tests.slow import slow
 from tests.tolerances import ENGINE, assert_landmarks_close
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
-
-SLOW = pytest.mark.skipif(os.environ.get("PIPNET_SLOW") != "1", reason="takes minutes; PIPNET_SLOW=1 runs it")
 
 MODELS: dict[str, Callable[[], LandmarkModel]] = {
     "resnet18": tiny,
@@ -81,7 +79,7 @@ def test_graph_computes_what_predict_computes(name: str) -> None:
     assert_gives(network(x), model.predict(x), tolerance_of(name))
 
 
-@SLOW
+@slow("takes minutes")
 @pytest.mark.parametrize("name", MODELS)
 def test_runtimes_run_every_model(name: str) -> None:
     model = MODELS[name]()
@@ -238,7 +236,7 @@ def test_aoti_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         export_aoti(tiny(), tmp_path / "model.pt2")
 
 
-@SLOW
+@slow("takes minutes")
 def test_aoti_package_runs_any_batch(tmp_path: Path) -> None:
     place, model = tmp_path / "model.pt2", exported.model()
     assert export_aoti(model, place).by == "aoti"

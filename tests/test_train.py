@@ -25,9 +25,9 @@ from pipnet_fast.train.checkpoint import read_checkpoint
 from pipnet_fast.train.learner import Learner
 from pipnet_fast.train.loop import Run
 from tests.processes import killed
+from tests.slow import slow
 from tests.training import arguments, run, write_faces
 
-SLOW = os.environ.get("PIPNET_SLOW") == "1"
 # What depends on the clock.
 SPEED = ("samples_per_second", "seconds")
 
@@ -463,7 +463,7 @@ OVERFIT: dict[str, Any] = {
         pytest.param(40, 64, 12.0, id="a little"),
         pytest.param(
             200, 96, 0.5, id="to half a percent",
-            marks=pytest.mark.skipif(not SLOW, reason="trains for half a minute; PIPNET_SLOW=1 runs it"),
+            marks=slow("trains for half a minute"),
         ),
     ],
 )  # fmt: skip

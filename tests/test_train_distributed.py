@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pipnet_fast as pf
 from pipnet_fast.data._crops import generator
 from pipnet_fast.train.distributed import SyncBatchNorm2d, synchronize_batchnorm
 from tests.processes import two_ranks
+from tests.slow import slow
 from tests.training import arguments, launch, run, write_faces
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 8, "accumulate": 2, "val_split": "train", "eval_every": 2}
@@ -38,14 +38,7 @@ def alone(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize(
     "missing",
     [
-        pytest.param(
-            0.0,
-            marks=pytest.mark.skipif(
-                os.environ.get("PIPNET_SLOW") != "1",
-                reason="torchrun takes most of a minute; PIPNET_SLOW=1 runs it",
-            ),
-            id="all-labelled",
-        ),
+        pytest.param(0.0, marks=slow("torchrun takes most of a minute"), id="all-labelled"),
         pytest.param(0.4, id="some-missing"),
     ],
 )
